@@ -1,0 +1,21 @@
+"""One micro model per pattern that channel removal must get right.
+
+The rows of published comparisons on which pruners go silently wrong (channel shuffle, NHWC
+flatten, padded shortcuts, unaligned groups, heads found by guess), those on which they stop, and
+every movement of channels the design names. `PATTERNS[name]()` builds a fresh model.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import partial
+
+import onnx_ir as ir
+
+from zoo import _patterns_conv, _patterns_layout, _patterns_tokens, model_of
+
+PATTERNS: dict[str, Callable[[], ir.Model]] = {
+    name: partial(model_of, text)
+    for texts in (_patterns_conv.TEXTS, _patterns_layout.TEXTS, _patterns_tokens.TEXTS)
+    for name, text in texts.items()
+}
