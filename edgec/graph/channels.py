@@ -1,0 +1,288 @@
+"""Channel groups: what can be removed together, and under which demands.
+
+Units are the classes of the union-find over atoms. A *group* is one decision: its units are
+interchangeable for the shapes of the graph, or bound together by rows that must keep equal counts.
+Within a group, units of the same *kind* occur in the same tensors the same number of times, so
+removing one costs what removing another costs.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+import onnx_ir as ir
+from numpy.typing import NDArray
+
+from edgec.graph.facts import Facts, facts_of
+from edgec.graph.trace import trace_labels
+from edgec.model import input_shapes
+from edgec.ops.labels import Factor, Ids
+from edgec.ops.rule import Trace
+
+Units = NDArray[np.int64]
+
+
+@dataclass(frozen=True)
+class Group:
+    """One decision of the allocator.
+
+    Attributes:
+        name: The node or initializer that makes its channels.
+        units: int64[n], the removable units.
+        cells: int64[n], the row of each unit; every row loses the same number.
+        kinds: int64[n], the cost class of each unit.
+        channels: Channels in all (units, times the channels each stands for).
+    """
+
+    name: str
+    units: Units
+    cells: Units
+    kinds: Units
+    channels: int
+
+    @cached_property
+    def rows(self) -> int:
+        """Number of rows (1 for a free group)."""
+        return len(np.unique(self.cells))
+
+    @cached_property
+    def depth(self) -> int:
+        """The most units that every row has; one of them always stays."""
+        return int(np.unique(self.cells, return_counts=True)[1].min())
+
+
+@dataclass(frozen=True)
+class Pinned:
+    """Channels that cannot be removed: who makes them, how many, and why."""
+
+    name: str
+    channels: int
+    where: str
+    why: str
+
+
+@dataclass(frozen=True)
+class ChannelGroups:
+    """The analysed graph.
+
+    Attributes:
+        model: The model; not changed by the analysis.
+        facts: Concrete shapes of its values.
+        trace: Labels of its values, uses of its initializers.
+        unit_of: int64[atoms], the unit of each atom; unit 0 is fixed.
+        groups: What can be removed.
+        pinned: What cannot, with reasons.
+    """
+
+    model: ir.Model
+    facts: Facts
+    trace: Trace
+    unit_of: Units
+    groups: tuple[Group, ...]
+    pinned: tuple[Pinned, ...]
+
+    @property
+    def units(self) -> int:
+        """Number of units, the fixed one among them."""
+        return int(self.unit_of.max()) + 1
+
+    def __iter__(self) -> Iterator[Group]:
+        return iter(self.groups)
+
+    def __len__(self) -> int:
+        return len(self.groups)
+
+
+def channel_groups(
+    model: ir.Model, *, inputs: Mapping[str, Sequence[int]] | None = None
+) -> ChannelGroups:
+    """Finds the channel groups of a model.
+
+    Args:
+        model: A model in topological order; constant subgraphs should be folded before.
+        inputs: Concrete sizes of graph inputs, where the model's own are symbolic.
+    """
+    shapes = dict(input_shapes(model))
+    shapes.update({k: tuple(v) for k, v in (inputs or {}).items()})
+    facts = facts_of(model, shapes)
+    trace = trace_labels(model, facts)
+    return _Analysis(model, facts, trace).result()
+
+
+class _Analysis:
+    def __init__(self, model: ir.Model, facts: Facts, trace: Trace) -> None:
+        self.model, self.facts, self.trace = model, facts, trace
+        atoms = trace.atoms
+        roots = atoms.find(np.arange(len(atoms)))
+        self.unit_of = np.unique(roots, return_inverse=True)[1].astype(np.int64)
+        self.count = int(self.unit_of.max()) + 1
+        self.reason: dict[int, tuple[str, str]] = {}
+        for pin in atoms.pins:
+            self.pin(self.unit_of[pin.ids], pin.where, pin.why)
+
+    def pin(self, units: Units, where: str, why: str) -> None:
+        for unit in np.unique(units).tolist():
+            if unit:
+                self.reason.setdefault(unit, (where, why))
+
+    def is_pinned(self, units: Units) -> NDArray[np.bool_]:
+        pinned = np.zeros(self.count, bool)
+        pinned[0] = True
+        pinned[list(self.reason)] = True
+        return pinned[units]
+
+    def result(self) -> ChannelGroups:
+        kinds = self.kinds()
+        self.pin_wholes()
+        boxes = [
+            matrix for matrix in map(self.matrix, self.trace.atoms.boxes) if matrix is not None
+        ]
+        cells = self.cells(boxes)
+        named = self.names()
+        multiplicity = np.bincount(self.unit_of, minlength=self.count)
+        groups: list[Group] = []
+        free = ~self.is_pinned(np.arange(self.count))
+        for units, rows in self.blocks(cells, kinds, free):
+            lead = int(units[0])
+            groups.append(
+                Group(named[lead], units, rows, kinds[units], int(multiplicity[units].sum()))
+            )
+        groups.sort(key=lambda g: int(g.units[0]))
+        return ChannelGroups(
+            self.model, self.facts, self.trace, self.unit_of, tuple(groups), self.pinned(named)
+        )
+
+    def factors(self) -> dict[int, Factor]:
+        """Every distinct factor of values and uses, by identity of its array."""
+        found = {id(f.ids): f for labels in self.trace.labels.values() for f in labels}
+        found |= {id(f.ids): f for use in self.trace.uses for f in use.labels}
+        return found
+
+    def kinds(self) -> Units:
+        """A class per unit: equal if the units occur equally often in every factor."""
+        rng = np.random.default_rng(0)  # random linear hash of the occurrence counts
+        print_of = np.zeros(self.count, np.uint64)
+        for factor in self.factors().values():
+            times = np.bincount(self.unit_of[factor.ids].ravel(), minlength=self.count)
+            print_of += times.astype(np.uint64) * rng.integers(1, 2**63, dtype=np.uint64)
+        return np.unique(print_of, return_inverse=True)[1].astype(np.int64)
+
+    def varying(self, factor: Factor) -> tuple[Ids, tuple[int, ...]]:
+        """The factor's units and the axes along which they really vary, outermost first."""
+        units = self.unit_of[factor.ids]
+        order = []
+        for axis in factor.order:
+            first = units.take([0], axis)
+            if (units == first).all():
+                units = first
+            else:
+                order.append(axis)
+        return units, tuple(order)
+
+    def pin_wholes(self) -> None:
+        for whole in self.trace.atoms.wholes:
+            units, order = self.varying(whole.factor)
+            if order and order[-1] == whole.axis:
+                self.pin(units.ravel(), whole.where, whole.why)
+
+    def matrix(self, factor: Factor) -> Units | None:
+        """A box as units[rows, columns]; None where the units make it trivial."""
+        units, order = self.varying(factor)
+        if len(order) < 2:
+            return None
+        rest = [a for a in range(units.ndim) if a not in order]
+        return units.transpose([*rest, *order]).reshape(-1, units.shape[order[-1]])
+
+    def cells(self, boxes: list[Units]) -> dict[int, dict[int, int]]:
+        """unit → {box: row}. Units that no row can lose alone are pinned."""
+        cells: dict[int, dict[int, int]] = {}
+        for number, matrix in enumerate(boxes):
+            rows = np.repeat(np.arange(len(matrix)), matrix.shape[1])
+            pairs, times = np.unique(np.stack([matrix.ravel(), rows]), axis=1, return_counts=True)
+            units, seen = np.unique(pairs[0], return_counts=True)
+            self.pin(units[seen > 1], "", "lies in two rows that must keep equal counts")
+            alone = np.isin(pairs[0], units[seen == 1]) & (pairs[0] > 0)
+            if len(np.unique(times[alone])) > 1:
+                self.pin(pairs[0], "", "rows that must keep equal counts hold it unequally often")
+                continue
+            for unit, row in pairs[:, alone].T.tolist():
+                cells.setdefault(unit, {})[number] = row
+        self.settle_rows(boxes, cells)
+        return cells
+
+    def settle_rows(self, boxes: list[Units], cells: dict[int, dict[int, int]]) -> None:
+        """Pins until every row of every box consists of equally many cells that can lose one."""
+        while True:
+            pinned = len(self.reason)
+            owners: dict[int, list[int]] = {}
+            for unit in cells:
+                if unit not in self.reason:
+                    for box in cells[unit]:
+                        owners.setdefault(box, []).append(unit)
+            for box, units in owners.items():
+                parts = {(cells[u][box], tuple(sorted(cells[u].items()))) for u in units}
+                rows = np.bincount([row for row, _ in parts], minlength=len(boxes[box]))
+                if len(set(rows.tolist())) > 1:
+                    self.pin(
+                        np.asarray(units),
+                        "",
+                        "its rows cannot all lose the same number of channels",
+                    )
+            if len(self.reason) == pinned:
+                return
+
+    def blocks(
+        self, cells: dict[int, dict[int, int]], kinds: Units, free: NDArray[np.bool_]
+    ) -> Iterator[tuple[Units, Units]]:
+        """(units, row of each) per group: by shared boxes, else by kind and maker."""
+        maker = self.makers()
+        leader: dict[object, object] = {}
+
+        def find(key: object) -> object:
+            while leader.setdefault(key, key) != key:
+                key = leader[key]
+            return key
+
+        members: dict[object, list[int]] = {}
+        for unit in np.flatnonzero(free).tolist():
+            keys = [("box", box) for box in cells.get(unit, {})] or [
+                ("kind", int(kinds[unit]), maker[unit])
+            ]
+            for other in keys[1:]:
+                leader[find(other)] = find(keys[0])
+        for unit in np.flatnonzero(free).tolist():
+            key: object = next(
+                (("box", box) for box in cells.get(unit, {})),
+                ("kind", int(kinds[unit]), maker[unit]),
+            )
+            members.setdefault(find(key), []).append(unit)
+        for units in members.values():
+            rows = [tuple(sorted(cells.get(unit, {}).items())) for unit in units]
+            place = {row: i for i, row in enumerate(sorted(set(rows)))}
+            yield np.asarray(units, np.int64), np.asarray([place[r] for r in rows], np.int64)
+
+    def makers(self) -> list[tuple[int, ...]]:
+        """unit → the batches its atoms come from."""
+        found: list[set[int]] = [set() for _ in range(self.count)]
+        for number, batch in enumerate(self.trace.atoms.batches):
+            for unit in self.unit_of[batch.start : batch.stop].tolist():
+                found[unit].add(number)
+        return [tuple(sorted(f)) for f in found]
+
+    def names(self) -> list[str]:
+        """unit → name of the first batch it belongs to."""
+        names = [""] * self.count
+        for batch in self.trace.atoms.batches:
+            for unit in self.unit_of[batch.start : batch.stop].tolist():
+                names[unit] = names[unit] or batch.name
+        return names
+
+    def pinned(self, names: list[str]) -> tuple[Pinned, ...]:
+        found: dict[tuple[str, str, str], int] = {}
+        for unit, (where, why) in sorted(self.reason.items()):
+            key = (names[unit], where, why)
+            found[key] = found.get(key, 0) + 1
+        return tuple(Pinned(name, n, where, why) for (name, where, why), n in found.items())

@@ -1,0 +1,160 @@
+"""Concrete shapes and small constants of every value, found by one walk over the graph.
+
+ONNX's own per-node inference is given the concrete input sizes and the constants met so far, so
+shapes that the graph computes at run time (Shape → Gather → Concat → Reshape) come out as numbers.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import onnx
+import onnx_ir as ir
+from numpy.typing import NDArray
+from onnx.reference import ReferenceEvaluator
+
+from edgec.ops.rule import Fact
+
+Facts = dict[ir.Value, Fact]
+
+# Larger constants are data, not shapes; nothing reads their values during analysis.
+_SMALL = 4096
+_RANDOM = {
+    "RandomNormal", "RandomNormalLike", "RandomUniform", "RandomUniformLike", "Multinomial",
+    "Bernoulli",
+}  # fmt: skip
+
+
+def facts_of(model: ir.Model, input_shapes: Mapping[str, Sequence[int]]) -> Facts:
+    """Facts of every value of the main graph, for concrete sizes of the graph's inputs.
+
+    Args:
+        model: The model; its nodes are in topological order.
+        input_shapes: name → sizes, for every graph input.
+    """
+    facts: Facts = {}
+    for value in model.graph.inputs:
+        facts[value] = Fact(value.dtype, tuple(input_shapes[value.name or ""]))
+    for value in model.graph.initializers.values():
+        facts[value] = _initializer(value)
+    infer = _Inference(model)
+    for node in model.graph:
+        inputs = [None if v is None else facts.get(v, Fact()) for v in node.inputs]
+        outputs = infer.outputs(node, inputs)
+        facts.update(zip(node.outputs, outputs, strict=True))
+    return facts
+
+
+def _initializer(value: ir.Value) -> Fact:
+    tensor = value.const_value
+    if tensor is None:
+        return Fact(value.dtype, _static(value))
+    shape = tuple(int(d) for d in tensor.shape)
+    small = int(np.prod(shape)) <= _SMALL and tensor.dtype != ir.DataType.STRING
+    return Fact(tensor.dtype, shape, tensor.numpy() if small else None)
+
+
+def _static(value: ir.Value) -> tuple[int, ...] | None:
+    shape = value.shape
+    if shape is None or not all(isinstance(d, int) for d in shape):
+        return None
+    return tuple(int(d) for d in shape)  # type: ignore[arg-type]
+
+
+class _Inference:
+    def __init__(self, model: ir.Model) -> None:
+        self.opsets = dict(model.graph.opset_imports)
+        self.imports = [onnx.helper.make_opsetid(d, v) for d, v in self.opsets.items()]
+        self.ir_version = model.ir_version
+
+    def outputs(self, node: ir.Node, x: Sequence[Fact | None]) -> list[Fact]:
+        """Facts of the node's outputs; what cannot be told stays None."""
+        declared = [Fact(v.dtype, _static(v)) for v in node.outputs]
+        if node.op_type == "Shape" and x[0] is not None and x[0].shape is not None:
+            start = node.attributes.get_int("start", 0)
+            end = node.attributes.get_int("end", len(x[0].shape))
+            value = np.asarray(x[0].shape[start:end], np.int64)
+            return [Fact(ir.DataType.INT64, value.shape, value)]
+        if any(
+            a.type in (ir.AttributeType.GRAPH, ir.AttributeType.GRAPHS)
+            for a in node.attributes.values()
+        ):
+            return declared
+        version = self.opsets.get(node.domain)
+        if version is None or not onnx.defs.has(node.op_type, version, node.domain):
+            return declared
+        proto = ir.serde.serialize_node(node)
+        found = self._shapes(node, proto, x, version, declared)
+        known = [fact.const for fact in x if fact is not None]
+        if all(c is not None for c in known) and node.op_type not in _RANDOM:
+            small = all(f.shape is not None and int(np.prod(f.shape)) <= _SMALL for f in found)
+            if small:
+                feeds = {
+                    v.name or "": f.const
+                    for v, f in zip(node.inputs, x, strict=True)
+                    if v is not None and f is not None
+                }
+                values = evaluate(proto, feeds, self.opsets)
+                return (
+                    [_known(v, f) for v, f in zip(values, found, strict=False)] if values else found
+                )
+        return found
+
+    def _shapes(
+        self,
+        node: ir.Node,
+        proto: onnx.NodeProto,
+        x: Sequence[Fact | None],
+        version: int,
+        declared: list[Fact],
+    ) -> list[Fact]:
+        types: dict[str, onnx.TypeProto] = {}
+        data: dict[str, onnx.TensorProto] = {}
+        for name, fact in zip(proto.input, x, strict=True):
+            if fact is None:
+                continue
+            if fact.dtype is None:
+                return declared
+            types[name] = onnx.helper.make_tensor_type_proto(fact.dtype.value, fact.shape)
+            if fact.const is not None:
+                data[name] = onnx.numpy_helper.from_array(np.asarray(fact.const), name)
+        schema = onnx.defs.get_schema(node.op_type, version, node.domain)
+        try:
+            inferred = onnx.shape_inference.infer_node_outputs(
+                schema, proto, types, data, opset_imports=self.imports, ir_version=self.ir_version
+            )
+        except (onnx.shape_inference.InferenceError, RuntimeError):
+            return declared
+        return [
+            _merged(inferred.get(name), fact)
+            for name, fact in zip(proto.output, declared, strict=True)
+        ]
+
+
+def _known(value: NDArray[Any], fact: Fact) -> Fact:
+    value = np.asarray(value)
+    return Fact(fact.dtype or ir.DataType.from_numpy(value.dtype), value.shape, value)
+
+
+def _merged(type_proto: onnx.TypeProto | None, declared: Fact) -> Fact:
+    if type_proto is None or not type_proto.HasField("tensor_type"):
+        return declared
+    tensor = type_proto.tensor_type
+    dtype = ir.DataType(tensor.elem_type) if tensor.elem_type else declared.dtype
+    if not tensor.HasField("shape"):
+        return Fact(dtype, declared.shape)
+    dims = tuple(d.dim_value if d.HasField("dim_value") else -1 for d in tensor.shape.dim)
+    return Fact(dtype, declared.shape if -1 in dims else dims)
+
+
+def evaluate(
+    proto: onnx.NodeProto, feeds: Mapping[str, Any], opsets: Mapping[str, int]
+) -> list[NDArray[Any]] | None:
+    """Runs one node on constants; None if ONNX's reference implementation cannot."""
+    try:
+        runner = ReferenceEvaluator(proto, opsets=dict(opsets))
+        return [np.asarray(v) for v in runner.run(None, dict(feeds))]
+    except Exception:  # the reference implementation raises whatever its numpy code raises
+        return None

@@ -1,0 +1,78 @@
+"""The masked network: the original, with everything that reads removed channels silenced.
+
+It computes what the cut network must compute (the cut law), and does so without any of the cutter's
+rewriting: weights keep their shapes, their slices that read removed channels become zero; operators
+that mix channels without weights read their input times a mask of zeros and ones.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+import onnx_ir as ir
+
+from edgec.graph.channels import ChannelGroups
+from edgec.graph.widths import Mask, lines_of
+
+
+def masked_model(groups: ChannelGroups, alive: Mask) -> ir.Model:
+    """A copy of the analysed model that no longer reads the removed channels.
+
+    Args:
+        groups: The analysis of the model.
+        alive: bool[units], the units that are kept.
+    """
+    model = groups.model.clone()
+    new_of = dict(zip(groups.model.graph, model.graph, strict=True))
+    made: dict[tuple[object, ...], ir.Value] = {}
+    for use in groups.trace.uses:
+        value = use.node.inputs[use.index]
+        assert value is not None
+        assert value.const_value is not None
+        shape = tuple(int(d) for d in value.const_value.shape)
+        lines = [
+            line
+            for line in lines_of(use.labels, groups.unit_of, shape)
+            if line.axis in use.reads and not line.kept(alive).all()
+        ]
+        if not lines:
+            continue
+        key = (value, *((line.axis, line.units.tobytes()) for line in lines))
+        if key not in made:
+            data = value.const_value.numpy()
+            for line in lines:
+                data = data * line.kept(alive).astype(data.dtype)
+            made[key] = _initializer(model, f"{value.name}.masked{len(made)}", data)
+        new_of[use.node].replace_input_with(use.index, made[key])
+    for mix in groups.trace.mixes:
+        value = mix.node.inputs[mix.index]
+        assert value is not None
+        shape = groups.facts[value].shape or ()
+        for line in lines_of(mix.labels, groups.unit_of, shape):
+            kept = line.kept(alive)
+            if not kept.all():
+                node = new_of[mix.node]
+                mask = _initializer(
+                    model, f"{value.name}.mask{len(made)}", kept.astype(_numpy(value))
+                )
+                made[(mix.node, mix.index, line.axis)] = mask
+                product = ir.node("Mul", [node.inputs[mix.index], mask])
+                product.outputs[0].name = f"{value.name}.masked{len(made)}"
+                model.graph.insert_before(node, product)
+                node.replace_input_with(mix.index, product.outputs[0])
+    for name, initializer in list(model.graph.initializers.items()):
+        if not initializer.uses() and not initializer.is_graph_output():
+            del model.graph.initializers[name]
+    return model
+
+
+def _numpy(value: ir.Value) -> np.dtype[np.generic]:
+    return np.dtype(np.float32) if value.dtype is None else value.dtype.numpy()
+
+
+def _initializer(model: ir.Model, name: str, data: np.ndarray) -> ir.Value:
+    tensor = ir.Tensor(np.ascontiguousarray(data), name=name)
+    value = ir.Value(
+        name=name, shape=ir.Shape(data.shape), type=ir.TensorType(tensor.dtype), const_value=tensor
+    )
+    model.graph.register_initializer(value)
+    return value

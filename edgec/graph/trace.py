@@ -1,0 +1,69 @@
+"""Runs a graph on channel labels."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import onnx_ir as ir
+
+from edgec.graph.facts import Facts
+from edgec.ops import rule_for
+from edgec.ops.rule import Barrier, Fact, LabelContext, Trace
+
+_GRAPHS = (ir.AttributeType.GRAPH, ir.AttributeType.GRAPHS)
+
+
+def trace_labels(model: ir.Model, facts: Facts) -> Trace:
+    """Labels of every value; ties, pins and boxes with their reasons.
+
+    A node without a rule, or one that its rule cannot follow, pins every channel that reaches it.
+    """
+    trace = Trace()
+    for node in model.graph:
+        trace.atoms.here = title(node)
+        _label(node, facts, trace)
+    for value in model.graph.outputs:
+        trace.atoms.here = f"output {value.name}"
+        trace.atoms.pin_all(trace.labels.get(value, ()), "is a graph output")
+    return trace
+
+
+def title(node: ir.Node) -> str:
+    """How a node is called in messages: its name, or its operator and first output."""
+    return node.name or f"{node.op_type} → {node.outputs[0].name if node.outputs else '?'}"
+
+
+def _label(node: ir.Node, facts: Facts, trace: Trace) -> None:
+    rule = rule_for(node.domain, node.op_type)
+    x = [None if v is None else facts.get(v, Fact()) for v in node.inputs]
+    context = LabelContext(node, x, [facts.get(v, Fact()) for v in node.outputs], trace)
+    uses, mixes = len(trace.uses), len(trace.mixes)
+    try:
+        if rule is None:
+            raise Barrier(f"edgec has no rule for operator {_operator(node)}")
+        if any(a.type in _GRAPHS for a in node.attributes.values()):
+            raise Barrier(f"{_operator(node)} runs a nested graph")
+        rule.labels(context)
+    except Barrier as barrier:
+        del trace.uses[uses:], trace.mixes[mixes:]
+        for value in (*node.inputs, *captured(node)):
+            if value is not None:
+                trace.atoms.pin_all(trace.labels.get(value, ()), str(barrier))
+        for value in node.outputs:
+            trace.labels.pop(value, None)
+
+
+def _operator(node: ir.Node) -> str:
+    return f"{node.domain}::{node.op_type}" if node.domain else node.op_type
+
+
+def captured(node: ir.Node) -> Iterator[ir.Value]:
+    """Values of the main graph that the node's nested graphs read."""
+    for attribute in node.attributes.values():
+        if attribute.type not in _GRAPHS:
+            continue
+        graphs = [attribute.value] if attribute.type == ir.AttributeType.GRAPH else attribute.value
+        for graph in graphs:
+            for inner in ir.traversal.RecursiveGraphIterator(graph):
+                yield from (v for v in inner.inputs if v is not None and v.graph is node.graph)
+            yield from (v for v in graph.outputs if v.graph is node.graph)

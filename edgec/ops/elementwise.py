@@ -1,0 +1,100 @@
+"""Operators that work element by element; inputs broadcast as in numpy."""
+
+from __future__ import annotations
+
+from edgec.ops.examples import between_convs
+from edgec.ops.meet import meet
+from edgec.ops.rule import LabelContext, OpRule, free, per_output
+
+
+def _first(n: LabelContext) -> None:
+    """One data input; all others are scalars or options."""
+    n.give(n.labels(0))
+
+
+def _all(n: LabelContext) -> None:
+    n.give(meet(n, range(len(n.node.inputs))))
+
+
+_OPSET = {"Swish": 24}  # operators younger than the other examples
+
+
+def _unary(op: str, operations: int) -> OpRule:
+    example = between_convs(f"b = {op}(a)").replace('"" : 21', f'"" : {_OPSET.get(op, 21)}')
+    return OpRule(op, _first, per_output(operations), example)
+
+
+# Operations per element. Transcendental functions count as one, products of simpler ones as many.
+_UNARY = {
+    "Abs": 1, "Acos": 1, "Acosh": 1, "Asin": 1, "Asinh": 1, "Atan": 1, "Atanh": 1,
+    "Ceil": 1, "Celu": 3, "Cos": 1, "Cosh": 1, "Elu": 3, "Erf": 1, "Exp": 1, "Floor": 1,
+    "Gelu": 5, "HardSigmoid": 3, "HardSwish": 4, "LeakyRelu": 1, "Log": 1, "Mish": 4,
+    "Neg": 1, "Reciprocal": 1, "Relu": 1, "Round": 1, "Selu": 3, "Shrink": 2, "Sigmoid": 3,
+    "Sign": 1, "Sin": 1, "Sinh": 1, "Softplus": 2, "Softsign": 3, "Sqrt": 1, "Swish": 4,
+    "Tan": 1, "Tanh": 1, "ThresholdedRelu": 1,
+}  # fmt: skip
+
+_BINARY = ("Add", "Sub", "Mul", "Div")
+_COMPARE = ("Equal", "Greater", "GreaterOrEqual", "Less", "LessOrEqual")
+_NARY = ("Sum", "Max", "Min", "Mean")
+
+
+def _example(body: str, weights: str = ", float[6,1,1] p") -> str:
+    return between_convs(body, weights)
+
+
+RULES = (
+    *(_unary(op, cost) for op, cost in _UNARY.items()),
+    *(OpRule(op, _all, per_output(), _example(f"b = {op}(a, p)")) for op in _BINARY),
+    *(
+        OpRule(op, _all, per_output(), _example(f"c = {op}(a, p)\n  b = Cast<to=1>(c)"))
+        for op in _COMPARE
+    ),
+    *(OpRule(op, _all, per_output(), _example(f"r = Relu(a)\n  b = {op}(a, r)")) for op in _NARY),
+    OpRule("Pow", _all, per_output(), _example("r = Abs(a)\n  b = Pow(r, p)")),
+    OpRule("PRelu", _all, per_output(2), _example("b = PRelu(a, p)")),
+    OpRule("Mod", _all, per_output(), _example("b = Mod<fmod=1>(a, p)")),
+    OpRule(
+        "Where",
+        _all,
+        per_output(),
+        _example("c = Greater(a, p)\n  r = Abs(a)\n  b = Where(c, a, r)"),
+    ),
+    *(
+        OpRule(
+            op,
+            _all,
+            per_output(),
+            _example(f"c = Greater(a, p)\n  d = Less(a, p)\n  e = {op}(c, d)\n  b = Cast<to=1>(e)"),
+        )
+        for op in ("And", "Or", "Xor")
+    ),
+    OpRule(
+        "Not",
+        _first,
+        per_output(),
+        _example("c = Greater(a, p)\n  d = Not(c)\n  b = Cast<to=1>(d)"),
+    ),
+    OpRule(
+        "IsNaN",
+        _first,
+        per_output(),
+        _example("c = IsNaN(a)\n  d = Cast<to=1>(c)\n  b = Add(a, d)"),
+    ),
+    OpRule(
+        "IsInf",
+        _first,
+        per_output(),
+        _example("c = IsInf(a)\n  d = Cast<to=1>(c)\n  b = Add(a, d)"),
+    ),
+    OpRule(
+        "Clip",
+        _first,
+        per_output(2),
+        _example("b = Clip(a, l, h)", ", float l = {-0.5}, float h = {0.5}"),
+    ),
+    OpRule("Cast", _first, free, _example("b = Cast<to=1>(a)", "")),
+    OpRule("CastLike", _first, free, _example("b = CastLike(a, x)", "")),
+    OpRule("Identity", _first, free, _example("b = Identity(a)", "")),
+    OpRule("Dropout", _first, free, _example("b = Dropout(a)", "")),
+)

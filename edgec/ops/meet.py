@@ -1,0 +1,105 @@
+"""Where several values meet element by element: arithmetic, Where, Concat's other axes.
+
+Atoms at the same output element go together. An operand of size 1 along an axis is broadcast and
+adds no tie along it; an operand that is larger but carries no channels there keeps the axis whole.
+An initializer adopts the labels of what it meets: it is cut to fit.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from edgec.ops.labels import Factor, Labels, on_axis, rename_axes
+from edgec.ops.rule import LabelContext
+
+_WHOLE = "meets a tensor that stays whole along this axis"
+
+
+def meet_labels(
+    n: LabelContext,
+    labels: Sequence[Labels],
+    shapes: Sequence[Sequence[int]],
+) -> Labels:
+    """Ties operands of equal rank where they meet; the labels of the result.
+
+    Args:
+        n: The node.
+        labels: Labels of each operand, renamed to the result's rank.
+        shapes: Its shape, padded with ones to the same rank.
+    """
+    operands = [list(own) for own in labels]
+    rank = len(shapes[0])
+    for axis in range(rank):
+        holders = [on_axis(tuple(own), axis) for own in operands]
+        if all(h is None for h in holders):
+            continue
+        if any(s[axis] > 1 and h is None for s, h in zip(shapes, holders, strict=True)):
+            operands = [list(n.atoms.fix(tuple(own), axis, _WHOLE)) for own in operands]
+    result: list[Factor] = []
+    for own in operands:
+        for factor in own:
+            _join(n, result, factor)
+    return tuple(result)
+
+
+def _join(n: LabelContext, result: list[Factor], factor: Factor) -> None:
+    """Adds `factor` to `result`, tying it to the factors that share an axis with it."""
+    overlapping = [f for f in result if set(f.order) & set(factor.order)]
+    for other in overlapping:
+        n.atoms.unite(factor.ids, other.ids)
+        if set(factor.order) == set(other.order):
+            return
+    if not overlapping:
+        result.append(factor)
+        return
+    for other in overlapping:
+        result.remove(other)
+        settled = n.atoms.settle(other)
+        if settled is not None:
+            result.append(settled)
+
+
+def adopt(n: LabelContext, i: int, result: Labels, rank: int) -> Labels:
+    """Lets initializer `i` of an elementwise node take the labels of the result.
+
+    Returns the result's labels, tied along rows where the initializer has one entry for all rows.
+    """
+    shape = n.shape(i)
+    offset = rank - len(shape)
+
+    def size(axis: int) -> int:
+        return shape[axis - offset] if axis >= offset else 1
+
+    kept: list[Factor] = []
+    uses: list[Factor] = []
+    for factor in result:
+        varies = [axis for axis in factor.order if size(axis) > 1]
+        for axis in factor.order:
+            outside = axis < offset
+            outer = any(factor.order.index(axis) < factor.order.index(v) for v in varies)
+            if varies and axis not in varies and (outer or outside):
+                factor = n.atoms.tie_along(factor, axis)
+        kept.append(factor)
+        if varies:
+            uses.append(factor)
+    n.use(i, rename_axes(tuple(uses), lambda axis: axis - offset, len(shape)))
+    return tuple(kept)
+
+
+def meet(n: LabelContext, inputs: Sequence[int]) -> Labels:
+    """The labels of an elementwise node over `inputs`, with numpy broadcasting."""
+    inputs = [i for i in inputs if n.has(i)]
+    rank = len(n.out_shape())
+    moving = [i for i in inputs if not n.is_param(i)]
+    if not moving:
+        moving, inputs = inputs, []
+    aligned = [
+        rename_axes(n.labels(i), lambda a, r=len(n.shape(i)): a + rank - r, rank)  # type: ignore[misc]
+        for i in moving
+    ]
+    shapes = [(1,) * (rank - len(n.shape(i))) + tuple(n.shape(i)) for i in moving]
+    result = meet_labels(n, aligned, shapes)
+    for i in inputs:
+        if n.is_param(i):
+            result = adopt(n, i, result, rank)
+    return result

@@ -1,0 +1,153 @@
+"""Normalisations, softmax, and local response normalisation.
+
+A statistic taken over the channel axis changes when channels go, so such an axis is pinned.
+LRN is the exception: a removed channel counts as zero in its neighbours' windows, and the cut
+graph spells that out (see `_lrn_repair`).
+"""
+
+from __future__ import annotations
+
+import numpy as np
+import onnx_ir as ir
+
+from edgec.ops.examples import between_convs, between_gemms
+from edgec.ops.labels import Labels, line_labels
+from edgec.ops.rule import Cost, LabelContext, OpRule, RepairContext, View, per_output, product
+
+_STATISTICS = "statistics are taken across these channels"
+
+
+def _per_channel(n: LabelContext) -> None:
+    """Axis 1 is normalised per channel by one-dimensional parameters; other axes pass."""
+    x = n.line(0, 1)
+    rest = tuple(f for f in n.labels(0) if 1 not in f.order)
+    for i in range(1, len(n.node.inputs)):
+        n.use_line(i, x)
+    n.give(rest + line_labels(x, 1, len(n.shape(0))))
+
+
+def _instance_norm(n: LabelContext) -> None:
+    x = n.only(0, 1, _STATISTICS)
+    for i in (1, 2):
+        n.use_line(i, x)
+    n.give_line(x, 1)
+
+
+def _fixed_axes(n: LabelContext, axes: range | list[int], why: str) -> Labels:
+    labels = n.labels(0)
+    for axis in axes:
+        labels = n.atoms.fix(labels, axis, why)
+    return labels
+
+
+def _layer_norm(n: LabelContext) -> None:
+    rank = len(n.shape(0))
+    n.give(_fixed_axes(n, range(n.axis("axis", -1), rank), _STATISTICS))
+
+
+def _group_norm(n: LabelContext) -> None:
+    n.give(_fixed_axes(n, range(1, len(n.shape(0))), _STATISTICS))
+
+
+def _softmax(n: LabelContext) -> None:
+    rank = len(n.shape(0))
+    if n.opset < 13:  # older versions normalise over all axes from `axis` on
+        axes = range(n.axis("axis", 1), rank)
+    else:
+        axis = n.axis("axis", -1)
+        axes = range(axis, axis + 1)
+    n.give(_fixed_axes(n, axes, f"{n.node.op_type} compares these channels with each other"))
+
+
+def _lrn_labels(n: LabelContext) -> None:
+    x = n.only(0, 1, "is the spatial axis of LRN")
+    labels = line_labels(x, 1, len(n.shape(0)))
+    n.mix(0, labels)
+    n.give(labels)
+
+
+def _lrn_cost(n: View) -> Cost:
+    # square, size-1 additions, scale, bias, power, division
+    return Cost(0, (int(n.attr("size")) + 4) * product(n.out_shape()))
+
+
+def _lrn_repair(n: RepairContext) -> None:
+    """Spells LRN out over the kept channels: y = x / (bias + alpha/size · Σ x²)^beta.
+
+    The window of channel c is the kept ones among its original neighbours. Each neighbour offset
+    is one Gather of the squares, padded by one zero channel that stands for all removed ones.
+    """
+    alive = n.alive(0, 1)
+    if alive.all():
+        return
+    size, old = int(n.attr("size")), len(alive)
+    kept = np.flatnonzero(alive)
+    place = np.full(old, len(kept), np.int64)  # removed channels point at the zero channel
+    place[kept] = np.arange(len(kept))
+    x = n.node.inputs[0]
+    assert x is not None
+    rank = len(n.shape(0))
+    new = n.insert
+
+    def constant(value: object, dtype: object = np.float32) -> ir.Value:
+        return n.constant(np.asarray(value, dtype))  # type: ignore[call-overload]
+
+    square = new("Mul", [x, x])
+    pads = np.zeros(2 * rank, np.int64)
+    pads[rank + 1] = 1
+    if n.opset < 11:
+        padded = new("Pad", [square], {"pads": pads.tolist()})
+    else:
+        padded = new("Pad", [square, n.constant(pads)])
+    window = []
+    for offset in range(-((size - 1) // 2), size - (size - 1) // 2):
+        neighbour = kept + offset
+        inside = (neighbour >= 0) & (neighbour < old)
+        source = np.where(inside, place[np.clip(neighbour, 0, old - 1)], len(kept))
+        window.append(new("Gather", [padded, n.constant(source)], {"axis": 1}))
+    total = new("Sum", window)
+    scaled = new("Mul", [total, constant(n.attr("alpha", 1e-4) / size)])
+    shifted = new("Add", [scaled, constant(n.attr("bias", 1.0))])
+    powered = new("Pow", [shifted, constant(n.attr("beta", 0.75))])
+    n.replace_by(new("Div", [x, powered]))
+
+
+RULES = (
+    OpRule(
+        "BatchNormalization",
+        _per_channel,
+        per_output(2),
+        between_convs(
+            "b = BatchNormalization(a, s, t, m, v)",
+            ", float[6] s, float[6] t, float[6] m, float[6] v",
+        ),
+    ),
+    OpRule(
+        "InstanceNormalization",
+        _instance_norm,
+        per_output(6),
+        between_convs("b = InstanceNormalization(a, s, t)", ", float[6] s, float[6] t"),
+    ),
+    OpRule(
+        "LayerNormalization",
+        _layer_norm,
+        per_output(6),
+        between_convs(
+            "n = LayerNormalization<axis=3>(a, s, t)\n  b = Relu(n)", ", float[8] s, float[8] t"
+        ),
+    ),
+    OpRule(
+        "GroupNormalization",
+        _group_norm,
+        per_output(6),
+        between_convs(
+            "b = GroupNormalization<num_groups=2>(a, s, t)",
+            ", float[6] s, float[6] t, float[2,6,8,8] b",
+        ),
+    ),
+    OpRule("LRN", _lrn_labels, _lrn_cost, between_convs("b = LRN<size=3>(a)"), _lrn_repair),
+    *(
+        OpRule(op, _softmax, per_output(5), between_gemms(f"b = {op}<axis=0>(a)"))
+        for op in ("Softmax", "LogSoftmax", "Hardmax")
+    ),
+)

@@ -1,0 +1,156 @@
+"""Pooling, resizing and reductions: spatial axes are mixed, channels pass."""
+
+from __future__ import annotations
+
+from edgec.ops.examples import HEADER, between_convs
+from edgec.ops.labels import Labels, rename_axes
+from edgec.ops.rule import (
+    Cost,
+    LabelContext,
+    OpRule,
+    RepairContext,
+    View,
+    per_input,
+    per_output,
+    product,
+)
+
+_POOLED = "is pooled along this axis"
+# A removed channel adds nothing to these; the others would need to know how many went.
+_ADDITIVE = {"ReduceSum", "ReduceL1", "ReduceL2", "ReduceSumSquare"}
+
+
+def _pool(n: LabelContext) -> None:
+    labels = n.labels(0)
+    for axis in range(2, len(n.shape(0))):
+        labels = n.atoms.fix(labels, axis, _POOLED)
+    for out in range(len(n.node.outputs)):
+        n.give(labels, out)
+
+
+def _pool_cost(n: View) -> Cost:
+    return Cost(0, product(n.out_shape()) * product(n.attr("kernel_shape", [1])))
+
+
+def _axes(n: View) -> list[int]:
+    rank = len(n.shape(0))
+    axes = n.ints("axes", 1)
+    if not axes:
+        axes = [] if n.attr("noop_with_empty_axes", 0) else list(range(rank))
+    return [a + rank if a < 0 else a for a in axes]
+
+
+def _reduce(n: LabelContext) -> None:
+    axes, labels, rank = _axes(n), n.labels(0), len(n.shape(0))
+    mixed: Labels = ()
+    for axis in axes:
+        if n.node.op_type in _ADDITIVE:
+            mixed += tuple(f for f in labels if f.order == (axis,))
+            labels = tuple(f for f in labels if f.order != (axis,))
+        labels = n.atoms.fix(labels, axis, f"{n.node.op_type} counts these channels")
+    n.mix(0, mixed)
+    for axis in axes:  # outer rows that were kept whole are gone now: all rows keep the same
+        labels = tuple(n.atoms.tie_along(f, axis) if axis in f.order else f for f in labels)
+    n.give(labels if n.attr("keepdims", 1) else _drop_axes(labels, axes, rank))
+
+
+def _drop_axes(labels: Labels, axes: list[int], rank: int) -> Labels:
+    left = [a for a in range(rank) if a not in axes]
+    return rename_axes(labels, left.index, len(left))
+
+
+def _arg(n: LabelContext) -> None:
+    axis, rank = n.axis(), len(n.shape(0))
+    labels = n.atoms.fix(n.labels(0), axis, f"{n.node.op_type} returns the index of a channel")
+    labels = tuple(n.atoms.tie_along(f, axis) if axis in f.order else f for f in labels)
+    n.give(labels if n.attr("keepdims", 1) else _drop_axes(labels, [axis], rank))
+
+
+def _cumsum(n: LabelContext) -> None:
+    axis = n.const(1)
+    rank = len(n.shape(0))
+    axes = range(rank) if axis is None else [int(axis.ravel()[0]) % rank]
+    labels = n.labels(0)
+    for a in axes:
+        labels = n.atoms.fix(labels, a, "is summed along this axis")
+    n.give(labels)
+
+
+def _resize(n: LabelContext) -> None:
+    labels = n.labels(0)
+    for axis, (old, new) in enumerate(zip(n.shape(0), n.out_shape(), strict=True)):
+        if axis > 1 or old != new:
+            labels = n.atoms.fix(labels, axis, "is resized along this axis")
+    n.give(labels)
+
+
+def _resize_repair(n: RepairContext) -> None:
+    sizes = n.const(3)
+    if sizes is None or n.new_out_shape() == n.out_shape():
+        return
+    n.set_dims(3, n.new_out_shape())
+
+
+RULES = (
+    *(
+        OpRule(op, _pool, _pool_cost, between_convs(f"b = {op}<kernel_shape=[2,2]>(a)"))
+        for op in ("MaxPool", "AveragePool", "LpPool")
+    ),
+    *(
+        OpRule(op, _pool, per_input(), between_convs(f"b = {op}(a)"))
+        for op in ("GlobalAveragePool", "GlobalMaxPool", "GlobalLpPool")
+    ),
+    *(
+        OpRule(
+            op,
+            _reduce,
+            per_input(),
+            between_convs(f"r = Abs(a)\n  b = {op}(r, axes)", ", int64[2] axes = {2, 3}"),
+        )
+        for op in (
+            "ReduceMean",
+            "ReduceSum",
+            "ReduceMax",
+            "ReduceMin",
+            "ReduceProd",
+            "ReduceL1",
+            "ReduceL2",
+            "ReduceSumSquare",
+            "ReduceLogSum",
+            "ReduceLogSumExp",
+        )
+    ),
+    *(
+        OpRule(
+            op,
+            _arg,
+            per_input(),
+            between_convs(f"i = {op}<axis=2>(a)\n  f = Cast<to=1>(i)\n  b = Mul(a, f)"),
+        )
+        for op in ("ArgMax", "ArgMin")
+    ),
+    OpRule(
+        "CumSum",
+        _cumsum,
+        per_output(),
+        between_convs("b = CumSum(a, axis)", ", int64 axis = {2}"),
+    ),
+    OpRule(
+        "Resize",
+        _resize,
+        per_output(4),
+        HEADER + "example (float[1,3,4,4] x) => (y)\n"
+        "<float[6,3,1,1] w1, float[4,6,1,1] w2, int64[4] sizes = {1,6,8,8}>\n"
+        '{ a = Conv(x, w1)  b = Resize<mode="nearest">(a, , , sizes)  y = Conv(b, w2) }',
+        _resize_repair,
+    ),
+    OpRule(
+        "Upsample",
+        _resize,
+        per_output(4),
+        '<ir_version: 4, opset_import: ["" : 9]>\n'
+        "example (float[1,3,4,4] x) => (float[1,4,8,8] y)\n"
+        "<float[6,3,1,1] w1, float[4,6,1,1] w2, float[4] scales = {1.0,1.0,2.0,2.0}>\n"
+        '{ a = Conv(x, w1)  b = Upsample<mode="nearest">(a, scales)  y = Conv(b, w2) }',
+    ),
+)

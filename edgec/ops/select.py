@@ -1,0 +1,317 @@
+"""Joining and selecting along an axis: Concat, Split, Slice, Gather, Pad."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import onnx_ir as ir
+
+from edgec.ops.examples import between_convs, between_gemms
+from edgec.ops.labels import Factor, Ids, Labels, along, on_axis, rename_axes
+from edgec.ops.meet import meet_labels
+from edgec.ops.rule import Barrier, LabelContext, OpRule, RepairContext, View, free
+
+# --- Concat ----------------------------------------------------------------------------------
+
+
+def _concat(n: LabelContext) -> None:
+    axis, rank = n.axis(), len(n.out_shape())
+    count = len(n.node.inputs)
+    pieces = [on_axis(() if n.is_param(i) else n.labels(i), axis) for i in range(count)]
+    others = [
+        tuple(f for f in (() if n.is_param(i) else n.labels(i)) if axis not in f.order)
+        for i in range(count)
+    ]
+    result = meet_labels(n, others, [_without(n.shape(i), axis) for i in range(count)])
+    joined = _join(n, pieces, axis, rank)
+    n.give(result if joined is None else (*result, joined))
+
+
+def _without(shape: Sequence[int], axis: int) -> list[int]:
+    return [1 if a == axis else size for a, size in enumerate(shape)]
+
+
+def _join(n: LabelContext, pieces: list[Factor | None], axis: int, rank: int) -> Factor | None:
+    """One factor along `axis`; inputs without channels there contribute fixed ones."""
+    found = [p for p in pieces if p is not None]
+    if not found:
+        return None
+    alike = len(found) == len(pieces) and len({p.order for p in found}) == 1
+    if alike and len({_without(p.ids.shape, axis).__str__() for p in found}) == 1:
+        joined = Factor(np.concatenate([p.ids for p in found], axis), found[0].order)
+        n.atoms.box(joined)
+        return joined
+    lines = []
+    for i, piece in enumerate(pieces):
+        if piece is None:
+            lines.append(np.zeros(n.shape(i)[axis], np.int64))
+        else:
+            line = n.atoms.line((piece,), axis)
+            assert line is not None
+            lines.append(line)
+    return along(np.concatenate(lines), axis, rank)
+
+
+# --- Split, Slice ----------------------------------------------------------------------------
+
+
+def _pick(n: LabelContext, labels: Labels, axis: int, part: slice) -> Labels:
+    """Slices labels along `axis`. Rows of a ragged factor keep equal counts before and inside."""
+    found = on_axis(labels, axis)
+    if found is None:
+        return labels
+    at: list[slice] = [slice(None)] * found.ids.ndim
+    at[axis] = part
+    rest = tuple(f for f in labels if f is not found)
+    if len(found.order) > 1 and axis == found.order[-1]:
+        before = list(at)
+        before[axis] = slice(0, min(part.start, part.stop if part.stop is not None else 0))
+        n.atoms.box(Factor(found.ids[tuple(before)], found.order))
+    picked = Factor(found.ids[tuple(at)], found.order)
+    settled = n.atoms.settle(picked) if picked.ids.size else None
+    if settled is None:
+        n.atoms.pin(picked.ids, "is picked out alone")
+        return rest
+    n.atoms.box(settled)
+    return (*rest, settled)
+
+
+def _split_sizes(n: View) -> list[int]:
+    axis = n.axis()
+    return [n.out_shape(i)[axis] for i in range(len(n.node.outputs))]
+
+
+def _split(n: LabelContext) -> None:
+    axis, start = n.axis(), 0
+    for out, size in enumerate(_split_sizes(n)):
+        n.give(_pick(n, n.labels(0), axis, slice(start, start + size)), out)
+        start += size
+
+
+def _split_repair(n: RepairContext) -> None:
+    axis = n.axis()
+    sizes = [n.new_out_shape(i)[axis] for i in range(len(n.node.outputs))]
+    if sizes == _split_sizes(n):
+        return
+    n.node.attributes.pop("num_outputs", None)
+    if n.opset >= 13:
+        n.set_const(1, np.asarray(sizes, np.int64))
+    else:
+        n.node.attributes["split"] = ir.AttrInt64s("split", sizes)
+
+
+def _slices(n: View) -> list[tuple[int, slice]]:
+    """(axis, slice) pairs, normalised to the input's shape."""
+    shape = n.shape(0)
+    starts, ends = n.ints("starts", 1), n.ints("ends", 2)
+    if starts is None or ends is None:
+        raise Barrier("has no starts or ends")
+    axes = n.ints("axes", 3) or list(range(len(starts)))
+    steps = n.ints("steps", 4) or [1] * len(starts)
+    found = []
+    for start, end, axis, step in zip(starts, ends, axes, steps, strict=True):
+        axis %= len(shape)
+        picked = range(shape[axis])[slice(start, end, step)]
+        stop: int | None = picked.stop if picked.stop >= 0 else None
+        found.append((axis, slice(picked.start, stop, picked.step)))
+    return found
+
+
+def _slice(n: LabelContext) -> None:
+    labels = n.labels(0)
+    for axis, part in _slices(n):
+        if part != slice(0, n.shape(0)[axis], 1):
+            found = on_axis(labels, axis)
+            if found is not None and part.step != 1 and len(found.order) > 1:
+                labels = tuple(
+                    n.atoms.tie_along(f, f.order[0]) if f is found else f for f in labels
+                )
+            labels = _pick(n, labels, axis, part)
+    n.give(labels)
+
+
+def _slice_repair(n: RepairContext) -> None:
+    """New bounds where the kept positions are still evenly spaced, else a Gather."""
+    old = _slices(n)
+    if n.new_shape(0) == n.shape(0):
+        return
+    bounds: list[tuple[int, int, int]] = []
+    axes = []
+    for axis, part in old:
+        kept = _positions(n.alive(0, axis), np.arange(n.shape(0)[axis])[part])
+        steps = np.unique(np.diff(kept))
+        if len(steps) > 1:
+            _gather_instead(n, old)
+            return
+        step = int(steps[0]) if len(steps) else 1
+        stop = int(kept[-1]) + (1 if step > 0 else -1)
+        bounds.append((int(kept[0]), stop if stop >= 0 else -(2**31), step))
+        axes.append(axis)
+    n.set_ints("starts", 1, [b[0] for b in bounds])
+    n.set_ints("ends", 2, [b[1] for b in bounds])
+    n.set_ints("axes", 3, axes)
+    if any(b[2] != 1 for b in bounds) or n.has(4):
+        n.set_ints("steps", 4, [b[2] for b in bounds])
+
+
+def _gather_instead(n: RepairContext, old: list[tuple[int, slice]]) -> None:
+    value = n.node.inputs[0]
+    assert value is not None
+    for axis, part in old:
+        kept = _positions(n.alive(0, axis), np.arange(n.shape(0)[axis])[part])
+        value = n.insert("Gather", [value, n.constant(kept)], {"axis": axis})
+    n.replace_by(value)
+
+
+def _positions(alive: np.ndarray, wanted: np.ndarray) -> np.ndarray:
+    """New positions of the wanted old positions that are still alive, int64."""
+    place = np.cumsum(alive) - 1
+    return np.asarray(place[wanted][alive[wanted]], np.int64)
+
+
+# --- Gather ----------------------------------------------------------------------------------
+
+
+def _gather(n: LabelContext) -> None:
+    axis, rank = n.axis(), len(n.shape(0))
+    indices = n.const(1)
+    extra = len(n.shape(1)) - 1
+    out_rank = rank + extra
+    labels = n.labels(0)
+    if indices is None:
+        labels = n.atoms.fix(labels, axis, "is looked up by a computed index")
+        labels = tuple(f for f in labels if axis not in f.order)
+    else:
+        labels = _gather_ids(n, labels, axis, indices)
+    n.give(rename_axes(labels, lambda a: a if a <= axis else a + extra, out_rank))
+
+
+def _gather_ids(n: LabelContext, labels: Labels, axis: int, indices: Ids) -> Labels:
+    found = on_axis(labels, axis)
+    if found is None:
+        return labels
+    rest = tuple(f for f in labels if f is not found)
+    if indices.ndim == 0:  # the axis goes; what was picked must stay
+        picked = Factor(
+            found.ids.take([int(indices)], axis), tuple(a for a in found.order if a != axis)
+        )
+        if not picked.order:
+            n.atoms.pin(picked.ids, "is picked out alone")
+            return rest
+        if axis == found.order[-1]:
+            n.atoms.pin(picked.ids, "is picked out alone")
+            return rest
+        n.atoms.box(picked)
+        return (*rest, picked)
+    if indices.ndim > 1:
+        n.atoms.pin(found.ids, "is looked up by a table")
+        return rest
+    for other in found.order:
+        if other != axis:
+            found = n.atoms.tie_along(found, other)
+    settled = n.atoms.settle(Factor(found.ids.take(indices, axis), found.order))
+    return rest if settled is None else (*rest, settled)
+
+
+def _gather_repair(n: RepairContext) -> None:
+    axis, indices = n.axis(), n.const(1)
+    if indices is None or n.new_shape(0)[axis] == n.shape(0)[axis]:
+        return
+    alive = n.alive(0, axis)
+    wanted = indices.ravel() % len(alive)
+    kept = _positions(alive, wanted).astype(indices.dtype)
+    n.set_const(1, kept if indices.ndim else kept.reshape(()))
+
+
+# --- Pad -------------------------------------------------------------------------------------
+
+
+def _pads(n: View) -> dict[int, tuple[int, int]]:
+    """axis → (before, after); negative crops."""
+    pads = n.ints("pads", 1) or []
+    rank = len(n.shape(0))
+    axes = n.ints("axes", 3) or list(range(rank))
+    half = len(pads) // 2
+    return {
+        a % rank: (pads[i], pads[half + i]) for i, a in enumerate(axes) if pads[i] or pads[half + i]
+    }
+
+
+def _pad(n: LabelContext) -> None:
+    labels = n.labels(0)
+    mode = n.attr("mode", "constant")
+    for axis, (before, after) in _pads(n).items():
+        if on_axis(labels, axis) is None:
+            continue
+        if mode != "constant":
+            labels = n.atoms.fix(labels, axis, f"is padded by {mode}")
+            labels = tuple(f for f in labels if axis not in f.order)
+            continue
+        ids = n.atoms.line(labels, axis)
+        assert ids is not None
+        ids = ids[max(-before, 0) : len(ids) - max(-after, 0)]
+        ids = np.concatenate([n.fresh(max(before, 0)), ids, n.fresh(max(after, 0))])
+        rank = len(n.shape(0))
+        labels = (*(f for f in labels if axis not in f.order), along(ids, axis, rank))
+    n.give(labels)
+
+
+def _pad_repair(n: RepairContext) -> None:
+    if n.new_out_shape() == n.out_shape():
+        return
+    rank = len(n.shape(0))
+    before, after = [0] * rank, [0] * rank
+    for axis, (front, back) in _pads(n).items():
+        before[axis] = _count(front, n.alive(0, axis), n.alive_out(0, axis))
+        after[axis] = _count(back, n.alive(0, axis)[::-1], n.alive_out(0, axis)[::-1])
+    if n.has(3):
+        axes = n.ints("axes", 3) or []
+        n.set_ints("pads", 1, [p[a % rank] for p in (before, after) for a in axes])
+    else:
+        n.set_ints("pads", 1, before + after)
+
+
+def _count(pad: int, alive: np.ndarray, alive_out: np.ndarray) -> int:
+    """How much of a pad (or crop, if negative) is left."""
+    return int(alive_out[:pad].sum()) if pad >= 0 else -int(alive[:-pad].sum())
+
+
+RULES = (
+    OpRule("Concat", _concat, free, between_convs("b = Concat<axis=1>(a, x)", reads=9)),
+    OpRule(
+        "Split",
+        _split,
+        free,
+        between_convs(
+            "p, q = Split<axis=1>(a, sizes)\n  r = Relu(q)\n  b = Concat<axis=1>(r, p)",
+            ", int64[2] sizes = {2,4}",
+        ),
+        _split_repair,
+    ),
+    OpRule(
+        "Slice",
+        _slice,
+        free,
+        between_convs(
+            "b = Slice(a, s, e, t)",
+            ", int64[1] s = {1}, int64[1] e = {5}, int64[1] t = {1}",
+            reads=4,
+        ),
+        _slice_repair,
+    ),
+    OpRule(
+        "Gather",
+        _gather,
+        free,
+        between_convs("b = Gather<axis=1>(a, i)", ", int64[4] i = {5,0,2,2}", reads=4),
+        _gather_repair,
+    ),
+    OpRule(
+        "Pad",
+        _pad,
+        free,
+        between_gemms("b = Pad(a, pads)", ", int64[4] pads = {0,2,0,3}", reads=13),
+        _pad_repair,
+    ),
+)

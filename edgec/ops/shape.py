@@ -1,0 +1,204 @@
+"""Operators that only rearrange: the label array takes the same way as the data."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from edgec.ops.examples import HEADER, between_convs, between_gemms
+from edgec.ops.labels import Labels, index, rename_axes, reshape
+from edgec.ops.rule import Barrier, LabelContext, OpRule, RepairContext, free
+
+
+def _reshape(n: LabelContext) -> None:
+    n.give(reshape(n.atoms, n.labels(0), n.shape(0), n.out_shape()))
+
+
+def _reshape_repair(n: RepairContext) -> None:
+    """Entries 0 (copy) and -1 (infer) stay where they are still right; others are the new sizes."""
+    target = n.const(1)
+    if n.new_out_shape() == n.out_shape() and n.new_shape(0) == n.shape(0):
+        return
+    if target is None:
+        raise Barrier("computes its shape at run time")
+    old_in, new_in, old, new = n.shape(0), n.new_shape(0), n.out_shape(), n.new_out_shape()
+    copies = not n.attr("allowzero", 0)
+    sizes: list[int | None] = []
+    for axis, entry in enumerate(target.ravel().tolist()):
+        copied = copies and entry == 0
+        if (
+            (copied and axis < len(old_in) and new_in[axis] == new[axis])
+            or entry == -1
+            or (not copied and old[axis] == new[axis])
+        ):
+            sizes.append(None)
+        else:
+            sizes.append(new[axis])
+    n.set_dims(1, sizes)
+
+
+def _transpose(n: LabelContext) -> None:
+    rank = len(n.shape(0))
+    perm = [int(a) for a in n.attr("perm", range(rank - 1, -1, -1))]
+    n.give(rename_axes(n.labels(0), perm.index, rank))
+
+
+def _expand(n: LabelContext) -> None:
+    shift = len(n.out_shape()) - len(n.shape(0))
+    n.give(rename_axes(n.labels(0), lambda a: a + shift, len(n.out_shape())))
+
+
+def _expand_repair(n: RepairContext) -> None:
+    target = n.const(1)
+    old, new = n.out_shape(), n.new_out_shape()
+    if target is None or old == new:
+        return
+    shift = len(old) - target.size
+    n.set_dims(
+        1,
+        [
+            None if entry == 1 or old[axis + shift] == new[axis + shift] else new[axis + shift]
+            for axis, entry in enumerate(target.ravel().tolist())
+        ],
+    )
+
+
+def _tile(n: LabelContext) -> None:
+    repeats = n.const(1)
+    if repeats is None:
+        raise Barrier("computes its repeats at run time")
+    labels: Labels = n.labels(0)
+    for axis, times in enumerate(repeats.ravel().tolist()):
+        if times != 1:
+            reps = [1] * len(n.shape(0))
+            reps[axis] = int(times)
+            labels = index(labels, axis, lambda ids, r=tuple(reps): np.tile(ids, r))  # type: ignore[misc]
+    n.give(labels)
+
+
+def _whole_pixels(n: LabelContext, labels: Labels) -> None:
+    """Channels that were dealt out over space go together."""
+    for axis in (2, 3):
+        labels = n.atoms.fix(labels, axis, "is spread over space")
+    n.give_line(n.atoms.line(labels, 1), 1)
+
+
+def _depth_to_space(n: LabelContext) -> None:
+    batch, channels, height, width = n.shape(0)
+    b = int(n.attr("blocksize"))
+    c = channels // (b * b)
+    if n.attr("mode", "DCR") == "DCR":
+        split, perm = (batch, b, b, c, height, width), (0, 3, 4, 1, 5, 2)
+    else:
+        split, perm = (batch, c, b, b, height, width), (0, 1, 4, 2, 5, 3)
+    labels = reshape(n.atoms, n.labels(0), n.shape(0), split)
+    labels = rename_axes(labels, perm.index, 6)
+    labels = reshape(n.atoms, labels, [split[a] for a in perm], n.out_shape())
+    _whole_pixels(n, labels)
+
+
+def _space_to_depth(n: LabelContext) -> None:
+    b = int(n.attr("blocksize"))
+    x = n.only(0, 1, "is spread over channels")
+    n.give_line(None if x is None else np.tile(x, b * b), 1)
+
+
+def _silent(n: LabelContext) -> None:
+    """Reads shapes or makes constants: carries no channels."""
+
+
+def _flat(text: str, weights: str) -> str:
+    return (
+        HEADER + "example (float[2,3,4,4] x) => (y)\n"
+        f"<float[6,3,1,1] w1, float[96,5] w2{weights}>\n"
+        f"{{ a = Conv(x, w1)  {text}  y = Gemm(b, w2) }}"
+    )
+
+
+RULES = (
+    OpRule(
+        "Reshape",
+        _reshape,
+        free,
+        _flat("b = Reshape(a, shape)", ", int64[2] shape = {0, 96}"),
+        _reshape_repair,
+    ),
+    OpRule("Flatten", _reshape, free, _flat("b = Flatten(a)", "")),
+    OpRule(
+        "Squeeze",
+        _reshape,
+        free,
+        HEADER + "example (float[2,3,8,8] x) => (y)\n"
+        "<float[6,3,1,1] w1, float[6,4] w2, int64[2] axes = {2,3}>\n"
+        "{ a = Conv(x, w1)  g = GlobalAveragePool(a)  b = Squeeze(g, axes)  y = Gemm(b, w2) }",
+    ),
+    OpRule(
+        "Unsqueeze",
+        _reshape,
+        free,
+        HEADER + "example (float[5,6] x) => (y)\n"
+        "<float[6,8] w1, float[4,8,1,1] w2, int64[2] axes = {2,3}>\n"
+        "{ a = Gemm(x, w1)  b = Unsqueeze(a, axes)  y = Conv(b, w2) }",
+    ),
+    OpRule(
+        "Transpose",
+        _transpose,
+        free,
+        HEADER + "example (float[2,3,8,8] x) => (y)\n<float[6,3,1,1] w1, float[6,4] w2>\n"
+        "{ a = Conv(x, w1)  b = Transpose<perm=[0,2,3,1]>(a)  y = MatMul(b, w2) }",
+    ),
+    OpRule(
+        "Expand",
+        _expand,
+        free,
+        HEADER + "example (float[2,3,8,8] x) => (y)\n"
+        "<float[6,3,1,1] w1, float[4,6,1,1] w2, int64[4] shape = {2,6,8,8}>\n"
+        "{ a = Conv(x, w1)  g = GlobalAveragePool(a)  b = Expand(g, shape)  y = Conv(b, w2) }",
+        _expand_repair,
+    ),
+    OpRule(
+        "Tile",
+        _tile,
+        free,
+        between_convs("b = Tile(a, times)", ", int64[4] times = {1,2,1,1}", reads=12),
+    ),
+    OpRule(
+        "DepthToSpace",
+        _depth_to_space,
+        free,
+        HEADER + "example (float[2,3,4,4] x) => (y)\n<float[12,3,1,1] w1, float[4,3,1,1] w2>\n"
+        '{ a = Conv(x, w1)  b = DepthToSpace<blocksize=2, mode="CRD">(a)  y = Conv(b, w2) }',
+    ),
+    OpRule(
+        "SpaceToDepth",
+        _space_to_depth,
+        free,
+        between_convs("b = SpaceToDepth<blocksize=2>(a)", reads=24),
+    ),
+    OpRule("Shape", _silent, free, between_convs("s = Shape(a)\n  b = Expand(a, s)")),
+    OpRule(
+        "Size",
+        _silent,
+        free,
+        between_convs("s = Size(a)\n  f = Cast<to=1>(s)\n  z = Sign(f)\n  b = Mul(a, z)"),
+    ),
+    OpRule(
+        "ConstantOfShape",
+        _silent,
+        free,
+        between_gemms(
+            "s = Shape(x)\n  o = ConstantOfShape(s)\n  m = ReduceMax(o)\n  b = Add(a, m)"
+        ),
+    ),
+    OpRule(
+        "Constant", _silent, free, between_convs("c = Constant<value_float=0.5>()\n  b = Mul(a, c)")
+    ),
+    OpRule(
+        "Range",
+        _silent,
+        free,
+        between_gemms(
+            "i = Range(p, q, r)\n  m = ReduceMax(i)\n  b = Mul(a, m)",
+            ", float p = {0.0}, float q = {3.0}, float r = {1.0}",
+        ),
+    ),
+)
