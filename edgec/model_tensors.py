@@ -1,0 +1,253 @@
+"""Weights at the door: where they may lie, whether they fit their shape, whether they are finite.
+
+External data become read-only views of one memory map per file: nothing is copied, and a model
+of a thousand external tensors holds one file open, not a thousand.
+"""
+
+from __future__ import annotations
+
+import math
+import mmap
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import onnx
+import onnx_ir as ir
+from onnx_ir import serde
+
+from edgec.errors import UnsupportedError, UsageError
+
+MAX_BYTES = 16 << 30
+_CHUNK = 1 << 20  # elements looked at together: 4 MB of float32
+_TYPED_FIELDS = (
+    "float_data",
+    "int32_data",
+    "int64_data",
+    "double_data",
+    "uint64_data",
+    "string_data",
+)
+# Where a weight is multiplied, an infinity is an error. Elsewhere it has its uses: attention
+# masks, bounds of Clip, the empty Max.
+_MULTIPLIERS = frozenset(
+    {"BatchNormalization", "Conv", "ConvTranspose", "Einsum", "GRU", "Gemm", "GroupNormalization"}
+    | {"InstanceNormalization", "LSTM", "LayerNormalization", "MatMul", "PRelu", "RNN"}
+)
+
+
+def check_weights(model: ir.Model, folder: Path | None, subject: str) -> None:
+    """Map external data into the model, then check every tensor of it.
+
+    Args:
+        model: Its external tensors are replaced by mapped ones.
+        folder: Where relative external data lie and must stay; None: each tensor's own base_dir.
+        subject: Whom to name in an error.
+
+    Raises:
+        UsageError: External data missing, outside the folder or too short; a tensor whose data do
+            not fit its shape; a NaN; an infinity that a layer multiplies by.
+        UnsupportedError: More than 16 GiB of weights.
+    """
+    maps = _Maps(folder, subject)
+    for weight in _initializers(model):
+        if isinstance(weight.const_value, ir.ExternalTensor):
+            weight.const_value = maps.tensor(weight.const_value)
+    for node in model.graph.all_nodes():
+        for attribute in [a for a in node.attributes.values() if _has_external(a)]:
+            node.attributes[attribute.name] = maps.attribute(attribute)
+    declared = list(_sized(model, subject))
+    total = sum(tensor.nbytes for _, tensor in declared)
+    if total > MAX_BYTES:
+        raise UnsupportedError(
+            subject,
+            f"holds {total / 2**30:.1f} GiB of weights, more than {MAX_BYTES >> 30} GiB",
+            "split the model",
+        )
+    for value, tensor in declared:
+        readers = {use.node.op_type for use in value.uses()} if value is not None else set()
+        _check_finite(tensor, bool(readers & _MULTIPLIERS), subject)
+    maps.release_pages()
+
+
+def _initializers(model: ir.Model) -> Iterator[ir.Value]:
+    for graph in model.graphs():
+        yield from graph.initializers.values()
+
+
+def _sized(model: ir.Model, subject: str) -> Iterator[tuple[ir.Value | None, ir.TensorProtocol]]:
+    """Every tensor with the value it gives; its shape and type checked against its data's size."""
+    for value in _initializers(model):
+        if value.const_value is None:
+            raise UsageError(subject, f"the weight '{value.name}' has no data", "export it again")
+        _check_size(value.const_value, subject)
+        yield value, value.const_value
+    for node in model.graph.all_nodes():
+        for attribute in node.attributes.values():
+            for tensor in _tensors(attribute):
+                _check_size(tensor, subject)
+                yield (node.outputs[0] if len(node.outputs) == 1 else None), tensor
+
+
+def _tensors(attribute: ir.Attr) -> tuple[ir.TensorProtocol, ...]:
+    if attribute.type == ir.AttributeType.TENSOR:
+        return (attribute.as_tensor(),)
+    if attribute.type == ir.AttributeType.TENSORS:
+        return tuple(attribute.as_tensors())
+    return ()
+
+
+def _has_external(attribute: ir.Attr) -> bool:
+    return any(isinstance(tensor, ir.ExternalTensor) for tensor in _tensors(attribute))
+
+
+def _check_size(tensor: ir.TensorProtocol, subject: str) -> None:
+    """Compare what a protobuf tensor declares with what it holds, before numpy allocates it."""
+    if isinstance(tensor, serde.TensorProtoTensor):
+        proto = tensor.raw
+        try:
+            dtype = tensor.dtype
+        except ValueError:
+            dtype = ir.DataType.UNDEFINED
+        if dtype == ir.DataType.UNDEFINED:
+            _misfit(tensor, f"has the unknown element type {proto.data_type}", subject)
+        size = math.prod(proto.dims)
+        if any(dim < 0 for dim in proto.dims):
+            _misfit(tensor, f"has the shape {list(proto.dims)}", subject)
+        if proto.HasField("raw_data"):
+            fits = len(proto.raw_data) == math.ceil(size * dtype.bitwidth / 8)
+        else:
+            held = sum(len(getattr(proto, field)) for field in _TYPED_FIELDS)
+            per_byte = max(1, 8 // dtype.bitwidth)
+            # The bound comes first: numpy must not be asked for what the file cannot hold.
+            fits = size <= held * per_byte and (size == 0 or _reads(tensor))
+        if not fits:
+            _misfit(tensor, f"does not hold the {size} elements of its shape", subject)
+    elif isinstance(tensor, ir.StringTensor):
+        dims = tensor.shape.numpy()
+        if any(dim < 0 for dim in dims) or len(tensor.string_data()) != math.prod(dims):
+            _misfit(tensor, "does not hold the strings of its shape", subject)
+
+
+def _reads(tensor: serde.TensorProtoTensor) -> bool:
+    try:
+        return bool(tensor.numpy().shape == tuple(tensor.raw.dims))
+    except (ValueError, TypeError, AssertionError, OverflowError):
+        return False  # onnx_ir asserts that the typed field suits the element type
+
+
+def _misfit(tensor: ir.TensorProtocol, fact: str, subject: str) -> None:
+    raise UsageError(subject, f"the tensor '{tensor.name}' {fact}", "export the model again")
+
+
+def _check_finite(tensor: ir.TensorProtocol, multiplied: bool, subject: str) -> None:
+    dtype = tensor.dtype
+    if not (dtype.is_floating_point() or dtype.name.startswith("COMPLEX")) or dtype.bitwidth < 8:
+        return
+    flat = tensor.numpy().reshape(-1)
+    for start in range(0, flat.size, _CHUNK):
+        part = flat[start : start + _CHUNK]
+        if np.isfinite(part).all():
+            continue
+        if np.isnan(part).any():
+            _not_finite(tensor, "NaN", subject)
+        if multiplied:
+            _not_finite(tensor, "an infinity", subject)
+
+
+def _not_finite(tensor: ir.TensorProtocol, what: str, subject: str) -> None:
+    raise UsageError(
+        subject, f"the weight '{tensor.name}' holds {what}", "the training diverged: train it again"
+    )
+
+
+class _Maps:
+    """The external files of one model, each mapped once."""
+
+    def __init__(self, folder: Path | None, subject: str) -> None:
+        self._folder = folder
+        self._subject = subject
+        self._open: dict[Path, mmap.mmap] = {}
+
+    def attribute(self, attribute: ir.Attr) -> ir.Attr:
+        tensors = [
+            self.tensor(tensor) if isinstance(tensor, ir.ExternalTensor) else tensor
+            for tensor in _tensors(attribute)
+        ]
+        if attribute.type == ir.AttributeType.TENSOR:
+            return ir.AttrTensor(attribute.name, tensors[0])
+        return ir.AttrTensors(attribute.name, tensors)
+
+    def tensor(self, external: ir.ExternalTensor) -> ir.TensorProtocol:
+        """The same tensor as a view of the mapped file.
+
+        Raises:
+            UsageError: The file may not be read, does not exist, or is too short.
+        """
+        dtype, shape = external.dtype, tuple(external.shape.numpy())
+        if dtype in (ir.DataType.STRING, ir.DataType.UNDEFINED):
+            self._refuse(external, f"is a {dtype.name} tensor, which cannot be external")
+        if any(dim < 0 for dim in shape):
+            self._refuse(external, f"has the shape {list(shape)}")
+        path = self._path(external)
+        offset, nbytes = external.offset or 0, external.nbytes
+        end = path.stat().st_size
+        if external.length not in (None, 0, nbytes):
+            self._refuse(external, f"needs {nbytes} bytes, and names {external.length}")
+        if offset < 0 or offset + nbytes > end:
+            self._refuse(
+                external, f"needs bytes {offset}–{offset + nbytes} of '{external.location}' ({end})"
+            )
+        if nbytes == 0:
+            return ir.Tensor(np.empty(shape, dtype.numpy()), dtype=dtype, name=external.name)
+        raw = np.frombuffer(self._map(path), np.uint8, count=nbytes, offset=offset)
+        if dtype.bitwidth < 8:
+            # Unpacking copies anyway, and the protobuf reader knows every packed format.
+            proto = onnx.TensorProto(
+                name=external.name, dims=shape, data_type=dtype.value, raw_data=raw.tobytes()
+            )
+            return serde.TensorProtoTensor(proto)
+        array = raw.view(np.dtype(dtype.numpy()).newbyteorder("<")).reshape(shape)
+        return ir.Tensor(array, dtype=dtype, name=external.name, doc_string=external.doc_string)
+
+    def release_pages(self) -> None:
+        """Give back the memory that reading through the maps has filled; they stay usable."""
+        for mapped in self._open.values():
+            if hasattr(mapped, "madvise"):  # not on Windows
+                mapped.madvise(mmap.MADV_DONTNEED)
+
+    def _map(self, path: Path) -> mmap.mmap:
+        if path not in self._open:
+            with path.open("rb") as file:
+                self._open[path] = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
+        return self._open[path]
+
+    def _path(self, external: ir.ExternalTensor) -> Path:
+        """The file that holds `external`, symbolic links resolved, inside the model's folder."""
+        location = os.fspath(external.location)
+        if not location or "\0" in location:
+            self._refuse(external, "names no file for its external data")
+        folder = (self._folder or Path(external.base_dir or ".")).resolve()
+        try:
+            path = (folder / location).resolve()
+        except (OSError, RuntimeError):  # a ring of links, a name too long
+            path = folder
+        if os.path.isabs(location) or not path.is_relative_to(folder):
+            raise UsageError(
+                self._subject,
+                f"the weight '{external.name}' lies outside the model's folder: '{location}'",
+                "put the data beside the model and name it by its relative path",
+            )
+        if not path.is_file():
+            raise UsageError(
+                self._subject,
+                f"the external data '{location}' of the weight '{external.name}' is missing",
+                "copy the data file beside the model",
+            )
+        return path
+
+    def _refuse(self, external: ir.ExternalTensor, fact: str) -> None:
+        raise UsageError(
+            self._subject, f"the weight '{external.name}' {fact}", "export the model again"
+        )

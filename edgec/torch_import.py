@@ -1,0 +1,189 @@
+"""PyTorch in: a `.pt2` of torch.export, or a function that makes an nn.Module.
+
+Both go through the exporter's own `onnx_ir.Model`, with no file between. The exporter's optimiser
+stays off: it would fold BatchNormalization away, and pruning and repair need its statistics.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import importlib
+import inspect
+import io
+import logging
+import os
+import sys
+import warnings
+from collections.abc import Callable, Iterator, Mapping
+from importlib.util import find_spec
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import onnx_ir as ir
+from onnx_ir.passes.common import ClearMetadataAndDocStringPass
+
+from edgec.errors import EdgecError, UnsupportedError, UsageError, missing_extra
+
+if TYPE_CHECKING:
+    from torch import nn
+
+
+def from_archive(path: Path, subject: str) -> ir.Model:
+    """The network of a `.pt2` file, without unpickling or evaluating anything that is in it.
+
+    Raises:
+        UsageError: The file is no such archive, or torch is not installed.
+        UnsupportedError: It holds Python objects, compiled code or operators outside of ONNX.
+    """
+    _require_torch(subject)
+    from edgec.torch_archive import read_program
+
+    try:
+        content = path.read_bytes()
+    except OSError as error:
+        raise UsageError(
+            subject, f"cannot be read: {error.strerror}", "check its rights"
+        ) from error
+    with _silence():
+        program = read_program(content, subject)
+    return _export(subject, program, ())
+
+
+def from_factory(spec: str, inputs: Mapping[str, tuple[int, ...]]) -> ir.Model:
+    """The network that `package.module:factory` makes, traced in eval mode.
+
+    Args:
+        spec: Imported as `python -m` would: the working directory counts, after what is installed.
+        inputs: Input name → shape, in the order of forward's arguments; or by their names.
+            Traced in the floating type of the module's parameters.
+
+    Raises:
+        UsageError: It cannot be imported, fails, returns no nn.Module, or takes other inputs.
+        UnsupportedError: ONNX cannot express it.
+    """
+    _require_torch(spec)
+    import torch
+
+    if not inputs:
+        raise UsageError(spec, "the shapes of its inputs are not known", "--input x=1x3x224x224")
+    for name, shape in inputs.items():
+        if any(isinstance(n, bool) or not isinstance(n, int) or n < 1 for n in shape):
+            text = "x".join(map(str, shape))
+            raise UsageError(
+                spec, f"input '{name}' has the shape {text}", "every size must be at least 1"
+            )
+    module = _call(spec, _find(spec))
+    if not isinstance(module, torch.nn.Module):
+        raise UsageError(
+            spec,
+            f"returned a {type(module).__name__}, not an nn.Module",
+            "return the network itself, with its weights loaded",
+        )
+    module = module.cpu().eval()
+    dtypes = (p.dtype for p in module.parameters() if p.is_floating_point())
+    dtype = next(dtypes, torch.float32)
+    examples = {name: torch.zeros(shape, dtype=dtype) for name, shape in inputs.items()}
+    parameters = inspect.signature(module.forward).parameters
+    if all(name in parameters for name in examples):
+        return _export(spec, module, (), kwargs=examples, input_names=list(examples))
+    return _export(spec, module, tuple(examples.values()), input_names=list(examples))
+
+
+def _export(subject: str, program: Any, args: tuple[Any, ...], **options: Any) -> ir.Model:
+    import torch
+
+    with _silence():
+        try:
+            exported: Any = torch.onnx.export(
+                program, args, dynamo=True, optimize=False, verbose=False, **options
+            )
+        except Exception as error:  # any operator's own error can come up here
+            reason: BaseException = error
+            while reason.__cause__ is not None:
+                reason = reason.__cause__
+            text = (str(reason).splitlines() or [type(reason).__name__])[0][:200]
+            raise UnsupportedError(
+                subject,
+                f"torch.onnx cannot export it: {type(reason).__name__}: {text}",
+                "check that torch.onnx.export(net, args, dynamo=True) works, and see --debug",
+            ) from error
+    model: ir.Model = exported.model
+    # The exporter notes where each node came from, with the paths of this machine.
+    ClearMetadataAndDocStringPass()(model)
+    for value in model.graph.initializers.values():
+        if (tensor := value.const_value) is not None:
+            value.const_value = ir.Tensor(tensor.numpy(), dtype=tensor.dtype, name=value.name)
+    return model
+
+
+def _find(spec: str) -> Callable[[], Any]:
+    module_name, _, name = spec.partition(":")
+    with _working_directory():
+        try:
+            found: Any = importlib.import_module(module_name)
+        except Exception as error:  # importing runs the user's code
+            raise UsageError(
+                spec,
+                f"cannot be imported: {type(error).__name__}: {error}",
+                f"check that python -c 'import {module_name}' works",
+            ) from error
+        for part in name.split("."):
+            if not hasattr(found, part):
+                raise UsageError(spec, f"'{module_name}' has no '{name}'", "check the name")
+            found = getattr(found, part)
+    if not callable(found):
+        raise UsageError(spec, "is not a function", "name a function that returns the nn.Module")
+    factory: Callable[[], Any] = found
+    return factory
+
+
+def _call(spec: str, factory: Callable[[], Any]) -> nn.Module:
+    with _working_directory():
+        try:
+            module: nn.Module = factory()
+        except EdgecError:
+            raise
+        except Exception as error:  # the user's code
+            raise UsageError(
+                spec,
+                f"failed: {type(error).__name__}: {error}",
+                "it is called without arguments; run again with --debug for its traceback",
+            ) from error
+    return module
+
+
+@contextlib.contextmanager
+def _working_directory() -> Iterator[None]:
+    """Let modules in the working directory be found, after those that are installed."""
+    here = os.getcwd()
+    sys.path.append(here)
+    try:
+        yield
+    finally:
+        if here in sys.path:
+            sys.path.reverse()
+            sys.path.remove(here)
+            sys.path.reverse()
+
+
+@contextlib.contextmanager
+def _silence() -> Iterator[None]:
+    """Keep the exporter's progress, notes and warnings off the user's streams."""
+    disabled = logging.root.manager.disable
+    logging.disable(logging.WARNING)
+    try:
+        with (
+            warnings.catch_warnings(),
+            contextlib.redirect_stdout(io.StringIO()),
+            contextlib.redirect_stderr(io.StringIO()),
+        ):
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        logging.disable(disabled)
+
+
+def _require_torch(subject: str) -> None:
+    for package in ("torch", "onnxscript"):
+        if find_spec(package) is None:
+            raise missing_extra(subject, package, "torch")
