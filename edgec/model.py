@@ -21,8 +21,9 @@ from onnx_ir import serde
 from onnx_ir.passes.common import InlinePass
 
 from edgec.errors import UnsupportedError, UsageError
-from edgec.model_checks import check_call_tree, check_graph, check_proto
+from edgec.model_checks import check_call_tree, check_graph
 from edgec.model_inputs import fix_input_shapes, input_shapes
+from edgec.model_proto import check_proto
 from edgec.model_tensors import check_weights
 
 __all__ = ["input_shapes", "load", "save", "to_bytes"]

@@ -1,23 +1,20 @@
-"""What a graph must be before anything else looks at it.
+"""What a graph must be before anything else looks at it: no weight is read here.
 
-`check_proto` holds what onnx_ir would lose or choke on while it reads a protobuf; `check_graph`
-holds everything that can be said about the graph itself. Neither reads a weight (see
-`edgec.model_tensors`) nor calls ONNX's C++ checker, so hostile bytes meet Python only.
+ONNX's own checker is C++ that was not written for hostile files; these checks are Python.
 """
 
 from __future__ import annotations
 
 import graphlib
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 
-import onnx
 import onnx_ir as ir
 
 from edgec.errors import UnsupportedError, UsageError
+from edgec.model_proto import limit_nodes, once
 
 OPSETS = range(9, 26)
-MAX_NODES = 200_000
 
 
 def describe(node: ir.Node) -> str:
@@ -26,54 +23,6 @@ def describe(node: ir.Node) -> str:
         return f"node '{node.name}' ({node.op_type})"
     made = next((output.name for output in node.outputs if output.name), None)
     return f"the {node.op_type} that makes '{made}'" if made else f"a nameless {node.op_type}"
-
-
-def check_proto(proto: onnx.ModelProto, subject: str) -> None:
-    """Refuse what onnx_ir would drop without a word, or stop at without a name.
-
-    Raises:
-        UsageError: No graph, IR version or operator set; a name made twice; too many nodes.
-        UnsupportedError: A sparse tensor.
-    """
-    if not proto.HasField("graph"):
-        raise UsageError(subject, "holds no ONNX graph", "give a model that ONNX itself can open")
-    if proto.ir_version < 1 or not proto.opset_import:
-        missing = "operator set" if proto.ir_version >= 1 else "IR version"
-        raise UsageError(
-            subject, f"names no {missing}, so it is no ONNX model", "export the model again"
-        )
-    nodes = 0
-    for graph in _graph_protos(proto):
-        nodes += len(graph.node)
-        _limit(nodes, subject)
-        if graph.sparse_initializer:
-            name = graph.sparse_initializer[0].values.name
-            raise UnsupportedError(
-                subject, f"the weight '{name}' is sparse", "store it as a dense tensor"
-            )
-        weights = [tensor.name for tensor in graph.initializer]
-        inputs = [value.name for value in graph.input]
-        known = set(inputs)
-        made = [name for node in graph.node for name in node.output if name]
-        _once(weights, "initializer", subject)
-        _once([*inputs, *(name for name in weights if name not in known), *made], "value", subject)
-        _once([value.name for value in graph.output], "graph output", subject)
-
-
-def _graph_protos(proto: onnx.ModelProto) -> Iterator[onnx.GraphProto]:
-    pending = [proto.graph]
-    bodies: list[Iterable[onnx.NodeProto]] = [function.node for function in proto.functions]
-    while pending or bodies:
-        if pending:
-            graph = pending.pop()
-            bodies.append(graph.node)
-            yield graph
-        for node in bodies.pop():
-            for attribute in node.attribute:
-                if attribute.type == onnx.AttributeProto.GRAPH:
-                    pending.append(attribute.g)
-                elif attribute.type == onnx.AttributeProto.GRAPHS:
-                    pending.extend(attribute.graphs)
 
 
 def check_call_tree(model: ir.Model, subject: str) -> None:
@@ -97,7 +46,9 @@ def check_call_tree(model: ir.Model, subject: str) -> None:
     for name in order:
         own = sum(1 for _ in model.functions[name].all_nodes())
         sizes[name] = own + sum(sizes[callee] * n for callee, n in calls[name].items())
-    _limit(sum(sizes.get(node.op_identifier(), 1) for node in model.graph.all_nodes()), subject)
+    limit_nodes(
+        sum(sizes.get(node.op_identifier(), 1) for node in model.graph.all_nodes()), subject
+    )
 
 
 def check_graph(model: ir.Model, subject: str) -> None:
@@ -110,12 +61,16 @@ def check_graph(model: ir.Model, subject: str) -> None:
     _check_opset(model, subject)
     if not model.graph.outputs:
         raise UsageError(subject, "the graph has no outputs", "name what it is to compute")
-    _limit(sum(1 for _ in model.graph.all_nodes()), subject)
     _check_inputs(model.graph, subject)
-    for graph in model.graphs():
+    nodes, graphs = 0, [model.graph]
+    while graphs:
+        graph = graphs.pop()
+        nodes += len(graph)
+        limit_nodes(nodes, subject)
         _check_names(graph, subject)
         for node in graph:
             _check_node(node, subject)
+            graphs.extend(_subgraphs(node))
     if _first_unordered(model.graph, set(), subject) is not None:
         _check_acyclic(model, subject)
         model.graph.sort()
@@ -157,11 +112,11 @@ def _check_names(graph: ir.Graph, subject: str) -> None:
     made = [value.name for node in graph for value in node.outputs if value.name]
     inputs = set(graph.inputs)
     weights = [v.name for v in graph.initializers.values() if v not in inputs]
-    _once([*(v.name for v in graph.inputs), *weights, *made], "value", subject)
-    _once([v.name for v in graph.outputs], "graph output", subject)
     for value in (*graph.inputs, *graph.outputs, *graph.initializers.values()):
         if not value.name:
             raise UsageError(subject, "a graph input, output or weight has no name", "name it")
+    once([*(v.name for v in graph.inputs), *weights, *made], "value", subject)
+    once([v.name for v in graph.outputs], "graph output", subject)
 
 
 def _check_node(node: ir.Node, subject: str) -> None:
@@ -245,18 +200,3 @@ def _producers(node: ir.Node) -> Iterator[ir.Node]:
     for graph in _subgraphs(node):
         for inner in graph:
             yield from _producers(inner)
-
-
-def _limit(nodes: int, subject: str) -> None:
-    if nodes > MAX_NODES:
-        raise UnsupportedError(
-            subject, f"more than {MAX_NODES:,} nodes", "split the model, or export it unrolled less"
-        )
-
-
-def _once(names: Iterable[str | None], kind: str, subject: str) -> None:
-    twice = [name for name, count in Counter(names).items() if count > 1]
-    if twice:
-        raise UsageError(
-            subject, f"the {kind} '{twice[0]}' is defined more than once", "export the model again"
-        )

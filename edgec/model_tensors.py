@@ -92,9 +92,9 @@ def _sized(model: ir.Model, subject: str) -> Iterator[tuple[ir.Value | None, ir.
 
 def _tensors(attribute: ir.Attr) -> tuple[ir.TensorProtocol, ...]:
     if attribute.type == ir.AttributeType.TENSOR:
-        return (attribute.as_tensor(),)
+        return (attribute.value,)
     if attribute.type == ir.AttributeType.TENSORS:
-        return tuple(attribute.as_tensors())
+        return tuple(attribute.value)
     return ()
 
 
@@ -106,28 +106,20 @@ def _check_size(tensor: ir.TensorProtocol, subject: str) -> None:
     """Compare what a protobuf tensor declares with what it holds, before numpy allocates it."""
     if isinstance(tensor, serde.TensorProtoTensor):
         proto = tensor.raw
-        try:
-            dtype = tensor.dtype
-        except ValueError:
-            dtype = ir.DataType.UNDEFINED
-        if dtype == ir.DataType.UNDEFINED:
-            _misfit(tensor, f"has the unknown element type {proto.data_type}", subject)
-        size = math.prod(proto.dims)
-        if any(dim < 0 for dim in proto.dims):
-            _misfit(tensor, f"has the shape {list(proto.dims)}", subject)
+        dtype, size = tensor.dtype, math.prod(proto.dims)
         if proto.HasField("raw_data"):
             fits = len(proto.raw_data) == math.ceil(size * dtype.bitwidth / 8)
         else:
             held = sum(len(getattr(proto, field)) for field in _TYPED_FIELDS)
             per_byte = max(1, 8 // dtype.bitwidth)
             # The bound comes first: numpy must not be asked for what the file cannot hold.
-            fits = size <= held * per_byte and (size == 0 or _reads(tensor))
-        if not fits:
-            _misfit(tensor, f"does not hold the {size} elements of its shape", subject)
+            fits = size <= held * per_byte and (held == 0 or _reads(tensor))
     elif isinstance(tensor, ir.StringTensor):
-        dims = tensor.shape.numpy()
-        if any(dim < 0 for dim in dims) or len(tensor.string_data()) != math.prod(dims):
-            _misfit(tensor, "does not hold the strings of its shape", subject)
+        fits = len(tensor.string_data()) == math.prod(tensor.shape.numpy())
+    else:
+        fits = True  # an array of numpy's: its shape is its data's
+    if not fits:
+        _misfit(tensor, subject)
 
 
 def _reads(tensor: serde.TensorProtoTensor) -> bool:
@@ -137,8 +129,9 @@ def _reads(tensor: serde.TensorProtoTensor) -> bool:
         return False  # onnx_ir asserts that the typed field suits the element type
 
 
-def _misfit(tensor: ir.TensorProtocol, fact: str, subject: str) -> None:
-    raise UsageError(subject, f"the tensor '{tensor.name}' {fact}", "export the model again")
+def _misfit(tensor: ir.TensorProtocol, subject: str) -> None:
+    fact = f"the tensor '{tensor.name}' does not hold the {tensor.size} elements of its shape"
+    raise UsageError(subject, fact, "export the model again")
 
 
 def _check_finite(tensor: ir.TensorProtocol, multiplied: bool, subject: str) -> None:
@@ -188,8 +181,6 @@ class _Maps:
         dtype, shape = external.dtype, tuple(external.shape.numpy())
         if dtype in (ir.DataType.STRING, ir.DataType.UNDEFINED):
             self._refuse(external, f"is a {dtype.name} tensor, which cannot be external")
-        if any(dim < 0 for dim in shape):
-            self._refuse(external, f"has the shape {list(shape)}")
         path = self._path(external)
         offset, nbytes = external.offset or 0, external.nbytes
         end = path.stat().st_size
