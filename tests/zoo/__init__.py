@@ -15,7 +15,7 @@ values are drawn. `feeds_of` draws inputs and `run` is ONNX Runtime on the graph
 from __future__ import annotations
 
 import zlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -110,14 +110,17 @@ def _rows_indexed_by(value: ir.Value) -> int:
     return min((r for r in rows if isinstance(r, int)), default=2)
 
 
-def run(
-    model: ir.Model, feeds: Mapping[str, Array], outputs: Sequence[str] | None = None
-) -> list[Array]:
-    """The outputs of `model` on ONNX Runtime (CPU, one thread, no graph rewriting)."""
+def session_of(model: ir.Model) -> ort.InferenceSession:
+    """ONNX Runtime on `model` as written: CPU, one thread, no graph rewriting."""
     options = ort.SessionOptions()
     options.graph_optimization_level = ort.GraphOptimizationLevel.ORT_DISABLE_ALL
     options.intra_op_num_threads = 1
     options.log_severity_level = 3
     data = ir.to_proto(model).SerializeToString()
-    session = ort.InferenceSession(data, options, providers=["CPUExecutionProvider"])
-    return [np.asarray(y) for y in session.run(outputs, dict(feeds))]
+    return ort.InferenceSession(data, options, providers=["CPUExecutionProvider"])
+
+
+def run(model: ir.Model, *feeds: Mapping[str, Array]) -> list[Array]:
+    """The outputs of `model` for the feeds; for several feeds, one after the other."""
+    session = session_of(model)
+    return [np.asarray(y) for feed in feeds for y in session.run(None, dict(feed))]
