@@ -34,14 +34,16 @@ class Group:
         units: int64[n], the removable units.
         cells: int64[n], the row of each unit; every row loses the same number.
         kinds: int64[n], the cost class of each unit.
-        channels: Channels in all (units, times the channels each stands for).
+        width: Size of the axis that makes the channels.
+        per_unit: Channels of that axis that one unit stands for.
     """
 
     name: str
     units: Units
     cells: Units
     kinds: Units
-    channels: int
+    width: int
+    per_unit: int
 
     @cached_property
     def rows(self) -> int:
@@ -56,10 +58,10 @@ class Group:
 
 @dataclass(frozen=True)
 class Pinned:
-    """Channels that cannot be removed: who makes them, how many, and why."""
+    """Channels that cannot be removed: who makes them, which units, where and why."""
 
     name: str
-    channels: int
+    units: Units
     where: str
     why: str
 
@@ -141,18 +143,20 @@ class _Analysis:
             matrix for matrix in map(self.matrix, self.trace.atoms.boxes) if matrix is not None
         ]
         cells = self.cells(boxes)
-        named = self.names()
-        multiplicity = np.bincount(self.unit_of, minlength=self.count)
+        makers = self.makers()
         groups: list[Group] = []
         free = ~self.is_pinned(np.arange(self.count))
-        for units, rows in self.blocks(cells, kinds, free):
-            lead = int(units[0])
+        for units, rows in self.blocks(cells, kinds, makers, free):
+            batch = self.trace.atoms.batches[makers[int(units[0])][0]]
+            made = self.unit_of[batch.start : batch.stop]
             groups.append(
-                Group(named[lead], units, rows, kinds[units], int(multiplicity[units].sum()))
+                Group(
+                    batch.name, units, rows, kinds[units], len(made), int((made == units[0]).sum())
+                )
             )
         groups.sort(key=lambda g: int(g.units[0]))
         return ChannelGroups(
-            self.model, self.facts, self.trace, self.unit_of, tuple(groups), self.pinned(named)
+            self.model, self.facts, self.trace, self.unit_of, tuple(groups), self.pinned(makers)
         )
 
     def factors(self) -> dict[int, Factor]:
@@ -235,10 +239,13 @@ class _Analysis:
                 return
 
     def blocks(
-        self, cells: dict[int, dict[int, int]], kinds: Units, free: NDArray[np.bool_]
+        self,
+        cells: dict[int, dict[int, int]],
+        kinds: Units,
+        maker: list[tuple[int, ...]],
+        free: NDArray[np.bool_],
     ) -> Iterator[tuple[Units, Units]]:
         """(units, row of each) per group: by shared boxes, else by kind and maker."""
-        maker = self.makers()
         leader: dict[object, object] = {}
 
         def find(key: object) -> object:
@@ -265,24 +272,22 @@ class _Analysis:
             yield np.asarray(units, np.int64), np.asarray([place[r] for r in rows], np.int64)
 
     def makers(self) -> list[tuple[int, ...]]:
-        """unit → the batches its atoms come from."""
-        found: list[set[int]] = [set() for _ in range(self.count)]
-        for number, batch in enumerate(self.trace.atoms.batches):
-            for unit in self.unit_of[batch.start : batch.stop].tolist():
-                found[unit].add(number)
-        return [tuple(sorted(f)) for f in found]
+        """unit → the batches its atoms come from, first made first."""
+        atoms = self.trace.atoms
+        batch_of = np.zeros(len(atoms), np.int64)
+        for number, batch in enumerate(atoms.batches):
+            batch_of[batch.start : batch.stop] = number
+        pairs = np.unique(np.stack([self.unit_of[1:], batch_of[1:]]), axis=1)
+        starts = np.searchsorted(pairs[0], np.arange(self.count + 1))
+        numbers = pairs[1].tolist()
+        return [tuple(numbers[a:b]) for a, b in zip(starts[:-1], starts[1:], strict=True)]
 
-    def names(self) -> list[str]:
-        """unit → name of the first batch it belongs to."""
-        names = [""] * self.count
-        for batch in self.trace.atoms.batches:
-            for unit in self.unit_of[batch.start : batch.stop].tolist():
-                names[unit] = names[unit] or batch.name
-        return names
-
-    def pinned(self, names: list[str]) -> tuple[Pinned, ...]:
-        found: dict[tuple[str, str, str], int] = {}
+    def pinned(self, makers: list[tuple[int, ...]]) -> tuple[Pinned, ...]:
+        found: dict[tuple[str, str, str], list[int]] = {}
         for unit, (where, why) in sorted(self.reason.items()):
-            key = (names[unit], where, why)
-            found[key] = found.get(key, 0) + 1
-        return tuple(Pinned(name, n, where, why) for (name, where, why), n in found.items())
+            key = (self.trace.atoms.batches[makers[unit][0]].name, where, why)
+            found.setdefault(key, []).append(unit)
+        return tuple(
+            Pinned(name, np.asarray(units, np.int64), where, why)
+            for (name, where, why), units in found.items()
+        )

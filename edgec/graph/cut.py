@@ -134,7 +134,7 @@ class _Cut:
                 break
             self.counter += 1
             name = f"{like}.cut{self.counter}"
-        tensor = ir.Tensor(np.ascontiguousarray(data), name=name)
+        tensor = ir.Tensor(np.asarray(data, order="C"), name=name)
         value = ir.Value(
             name=name,
             shape=ir.Shape(data.shape),

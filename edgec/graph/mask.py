@@ -70,7 +70,7 @@ def _numpy(value: ir.Value) -> np.dtype[np.generic]:
 
 
 def _initializer(model: ir.Model, name: str, data: np.ndarray) -> ir.Value:
-    tensor = ir.Tensor(np.ascontiguousarray(data), name=name)
+    tensor = ir.Tensor(np.asarray(data, order="C"), name=name)
     value = ir.Value(
         name=name, shape=ir.Shape(data.shape), type=ir.TensorType(tensor.dtype), const_value=tensor
     )

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from edgec.ops.examples import between_convs
 from edgec.ops.meet import meet
-from edgec.ops.rule import LabelContext, OpRule, free, per_output
+from edgec.ops.rule import Cost, LabelContext, OpRule, View, free, per_output, product
 
 
 def _first(n: LabelContext) -> None:
@@ -17,6 +17,11 @@ def _all(n: LabelContext) -> None:
 
 
 _OPSET = {"Swish": 24}  # operators younger than the other examples
+
+
+def _folded(n: View) -> Cost:
+    """One operation less than inputs, per element."""
+    return Cost(0, (len(n.node.inputs) - 1) * product(n.out_shape()))
 
 
 def _unary(op: str, operations: int) -> OpRule:
@@ -50,7 +55,7 @@ RULES = (
         OpRule(op, _all, per_output(), _example(f"c = {op}(a, p)\n  b = Cast<to=1>(c)"))
         for op in _COMPARE
     ),
-    *(OpRule(op, _all, per_output(), _example(f"r = Relu(a)\n  b = {op}(a, r)")) for op in _NARY),
+    *(OpRule(op, _all, _folded, _example(f"r = Relu(a)\n  b = {op}(a, r)")) for op in _NARY),
     OpRule("Pow", _all, per_output(), _example("r = Abs(a)\n  b = Pow(r, p)")),
     OpRule("PRelu", _all, per_output(2), _example("b = PRelu(a, p)")),
     OpRule("Mod", _all, per_output(), _example("b = Mod<fmod=1>(a, p)")),

@@ -1,0 +1,297 @@
+"""What a model costs, and what it would cost after a cut.
+
+`count` counts a model as it stands. `CostModel` predicts the count of a cut model from widths alone:
+operator formulas (`OpRule.flops`) are evaluated on predicted sizes, for many alternatives at once.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import onnx_ir as ir
+from numpy.typing import NDArray
+
+from edgec.budget import Metric
+from edgec.graph.channels import ChannelGroups
+from edgec.graph.facts import Facts
+from edgec.graph.widths import Line, lines_of
+from edgec.ops import rule_for
+from edgec.ops.labels import Labels
+from edgec.ops.rule import FREE, Barrier, Cost, Fact, View, product
+
+Floats = NDArray[np.float64]
+
+_FLOATING = {
+    ir.DataType.FLOAT, ir.DataType.FLOAT16, ir.DataType.BFLOAT16, ir.DataType.DOUBLE,
+}  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Totals:
+    """Work and size of a model.
+
+    Attributes:
+        flops: 2 per multiply-add, 1 per other arithmetic operation; one inference.
+        macs: Multiply-adds of convolutions and matrix products.
+        params: Elements of the weights (floating-point initializers with at least one axis).
+        size: Their bytes.
+        uncounted: Operators whose work is unknown (no rule, or unknown shapes).
+    """
+
+    flops: int
+    macs: int
+    params: int
+    size: int
+    uncounted: tuple[str, ...] = ()
+
+    def get(self, metric: Metric) -> int:
+        """One of the four by name."""
+        return {
+            "flops": self.flops, "macs": self.macs, "params": self.params, "size": self.size,
+        }[metric]  # fmt: skip
+
+
+def is_weight(tensor: ir.TensorProtocol) -> bool:
+    """Whether an initializer counts as parameters: floating point, and not a lone scalar."""
+    return tensor.dtype in _FLOATING and len(tensor.shape) > 0
+
+
+def node_cost(node: ir.Node, x: Sequence[Fact | None], y: Sequence[Fact]) -> Cost | None:
+    """The cost of one node, None if it is unknown."""
+    rule = rule_for(node.domain, node.op_type)
+    if rule is None:
+        return None
+    try:
+        return rule.flops(View(node, x, y))
+    except Barrier:
+        return None
+
+
+def count(model: ir.Model, facts: Facts) -> Totals:
+    """Counts a model as it stands."""
+    macs = other = 0
+    uncounted = []
+    for node in model.graph:
+        x = [None if v is None else facts.get(v, Fact()) for v in node.inputs]
+        cost = node_cost(node, x, [facts.get(v, Fact()) for v in node.outputs])
+        if cost is None:
+            uncounted.append(node.op_type)
+        else:
+            macs, other = macs + cost.macs, other + cost.other
+    tensors = [v.const_value for v in model.graph.initializers.values()]
+    weights = [t for t in tensors if t is not None and is_weight(t)]
+    return Totals(
+        2 * macs + other,
+        macs,
+        sum(t.size for t in weights),
+        sum(t.nbytes for t in weights),
+        tuple(sorted(set(uncounted))),
+    )
+
+
+@dataclass(frozen=True)
+class _Axis:
+    """An axis that shrinks, and the row of the coefficient matrix that says by how much."""
+
+    axis: int
+    term: int
+
+
+@dataclass(frozen=True)
+class _Sized:
+    """A fact whose shape shrinks along some axes."""
+
+    fact: Fact
+    axes: tuple[_Axis, ...]
+
+
+@dataclass(frozen=True)
+class _Node:
+    """A node with what its cost depends on."""
+
+    node: ir.Node
+    x: tuple[_Sized | None, ...]
+    y: tuple[_Sized, ...]
+
+
+@dataclass(frozen=True)
+class _Tensor:
+    """An initializer the cut would write."""
+
+    shape: tuple[int, ...]
+    itemsize: float
+    axes: tuple[_Axis, ...]
+
+
+Sizes = Callable[[_Axis], Any]
+
+
+class CostModel:
+    """Predicts totals from the number of removed units per slot.
+
+    A *slot* is one kind of units of one group. A size that shrinks is  full − C[term] · removed,
+    with one row of the coefficient matrix C: float64[terms, slots] per distinct line of labels.
+    """
+
+    def __init__(self, groups: ChannelGroups) -> None:
+        self.groups = groups
+        self.slot_of = np.full(groups.units, -1, np.int64)
+        self.slots_of_group: list[list[int]] = []
+        self.slots = 0
+        for group in groups:
+            own = []
+            for kind in np.unique(group.kinds):
+                self.slot_of[group.units[group.kinds == kind]] = self.slots
+                own.append(self.slots)
+                self.slots += 1
+            self.slots_of_group.append(own)
+        self._rows: list[Floats] = []
+        self._known: dict[tuple[object, ...], tuple[_Axis, ...]] = {}
+        self._uses = {(use.node, use.index): use for use in groups.trace.uses}
+        self.nodes = [self._node(node) for node in groups.model.graph]
+        self.tensors = self._tensors()
+        self.matrix = np.asarray(self._rows) if self._rows else np.zeros((0, self.slots))
+        self._node_users = self._users([_axes_of(n) for n in self.nodes])
+        self._tensor_users = self._users([t.axes for t in self.tensors])
+
+    # --- construction
+
+    def _axes(self, lines: Iterable[Line]) -> tuple[_Axis, ...]:
+        axes = []
+        for line in lines:
+            slots = self.slot_of[line.units].ravel()
+            slots = slots[slots >= 0]
+            if not slots.size:
+                continue
+            # Units of a slot occur equally often, so occurrences per unit are the slot's share;
+            # where rows differ each unit counts for its own row only.
+            occurrences = np.bincount(slots, minlength=self.slots)
+            units = np.unique(line.units)
+            per_slot = np.bincount(
+                self.slot_of[units][self.slot_of[units] >= 0], minlength=self.slots
+            )
+            rows = line.units.size // line.units.shape[line.axis]
+            self._rows.append(occurrences / np.maximum(per_slot, 1) / rows)
+            axes.append(_Axis(line.axis, len(self._rows) - 1))
+        return tuple(axes)
+
+    def _labelled(self, labels: Labels, shape: Sequence[int]) -> tuple[_Axis, ...]:
+        key = (*((id(f.ids), f.order) for f in labels), *(size == 1 for size in shape))
+        if key not in self._known:
+            self._known[key] = self._axes(lines_of(labels, self.groups.unit_of, shape))
+        return self._known[key]
+
+    def _sized(self, node: ir.Node, index: int, value: ir.Value) -> _Sized:
+        fact = self.groups.facts.get(value, Fact())
+        use = self._uses.get((node, index)) if value.const_value is not None else None
+        labels = use.labels if use is not None else self.groups.trace.labels.get(value, ())
+        if fact.shape is None or not labels or (value.const_value is not None and use is None):
+            return _Sized(fact, ())
+        return _Sized(fact, self._labelled(labels, fact.shape))
+
+    def _node(self, node: ir.Node) -> _Node:
+        x = [None if v is None else self._sized(node, i, v) for i, v in enumerate(node.inputs)]
+        return _Node(node, tuple(x), tuple(self._sized(node, -1, v) for v in node.outputs))
+
+    def _tensors(self) -> list[_Tensor]:
+        """Weights as the cut would write them: uses that are cut alike share a copy."""
+        found: dict[tuple[object, ...], _Tensor] = {}
+        for value in self.groups.model.graph.initializers.values():
+            tensor = value.const_value
+            if tensor is None or not is_weight(tensor):
+                continue
+            shape = tuple(int(d) for d in tensor.shape)
+            itemsize = tensor.nbytes / max(tensor.size, 1)
+            for node, i in value.uses() or [(None, 0)]:
+                use = None if node is None else self._uses.get((node, i))
+                lines = () if use is None else lines_of(use.labels, self.groups.unit_of, shape)
+                axes = self._axes(lines)
+                kept = [
+                    (a.axis, line.units.tobytes()) for a, line in zip(axes, lines, strict=False)
+                ]
+                found.setdefault((value, *kept), _Tensor(shape, itemsize, axes))
+        return list(found.values())
+
+    def _users(self, axes: Sequence[Iterable[_Axis]]) -> list[list[int]]:
+        """slot → numbers of the items with an axis that depends on it."""
+        users: list[list[int]] = [[] for _ in range(self.slots)]
+        for number, own in enumerate(axes):
+            terms = [axis.term for axis in own]
+            for slot in np.flatnonzero(self.matrix[terms].any(0)).tolist() if terms else ():
+                users[slot].append(number)
+        return users
+
+    # --- evaluation
+
+    def removed(self, alive: NDArray[np.bool_]) -> Floats:
+        """Removed units per slot: float64[slots]."""
+        gone = self.slot_of[~alive]
+        return np.bincount(gone[gone >= 0], minlength=self.slots).astype(np.float64)
+
+    def totals(self, removed: Floats) -> Totals:
+        """Exact totals for a number of removed units per slot: float64[slots]."""
+        lost = np.rint(self.matrix @ removed).astype(np.int64).tolist()
+        costs = [self._cost(node, lambda axis: lost[axis.term]) for node in self.nodes]
+        macs = sum(cost.macs for cost in costs)
+        other = sum(cost.other for cost in costs)
+        elements = [product(_shrunk(t.shape, t.axes, lambda a: lost[a.term])) for t in self.tensors]
+        size = sum(n * t.itemsize for n, t in zip(elements, self.tensors, strict=True))
+        return Totals(2 * macs + other, macs, sum(elements), round(size))
+
+    def alternatives(self, metric: Metric, group: int, removed: Floats, options: Floats) -> Floats:
+        """Cost of all that one group touches, for each of its options, others as in `removed`.
+
+        Args:
+            metric: What is counted.
+            group: Index of the group.
+            removed: float64[slots], the current state.
+            options: float64[options, slots of the group], removed units per slot.
+
+        Returns: float64[options].
+        """
+        slots = self.slots_of_group[group]
+        others = removed.copy()
+        others[slots] = 0
+        base = self.matrix @ others
+        lost = base[:, None] + self.matrix[:, slots] @ options.T  # [terms, options]
+
+        def sizes(axis: _Axis) -> Floats:
+            return np.asarray(lost[axis.term])
+
+        total = np.zeros(len(options))
+        if metric in ("flops", "macs"):
+            for number in sorted({n for s in slots for n in self._node_users[s]}):
+                cost = self._cost(self.nodes[number], sizes)
+                total = total + (cost.flops if metric == "flops" else cost.macs)
+        else:
+            for number in sorted({n for s in slots for n in self._tensor_users[s]}):
+                tensor = self.tensors[number]
+                weight = tensor.itemsize if metric == "size" else 1
+                total = total + weight * product(_shrunk(tensor.shape, tensor.axes, sizes))
+        return total
+
+    def _cost(self, node: _Node, sizes: Sizes) -> Cost:
+        def fact(sized: _Sized) -> Fact:
+            if not sized.axes or sized.fact.shape is None:
+                return sized.fact
+            return Fact(
+                sized.fact.dtype, _shrunk(sized.fact.shape, sized.axes, sizes), sized.fact.const
+            )
+
+        x = [None if s is None else fact(s) for s in node.x]
+        return node_cost(node.node, x, [fact(s) for s in node.y]) or FREE
+
+
+def _axes_of(node: _Node) -> list[_Axis]:
+    return [axis for sized in (*node.x, *node.y) if sized is not None for axis in sized.axes]
+
+
+def _shrunk(shape: Sequence[int], axes: Iterable[_Axis], sizes: Sizes) -> tuple[int, ...]:
+    """A shape with the lost part of each axis taken off; sizes may be arrays of alternatives."""
+    new = list(shape)
+    for axis in axes:
+        new[axis.axis] = new[axis.axis] - sizes(axis)
+    return tuple(new)

@@ -1,0 +1,36 @@
+"""Whether a graph is well formed: every value defined before use, every name once."""
+
+from __future__ import annotations
+
+import onnx_ir as ir
+
+from edgec.errors import VerificationError
+
+
+def lint(model: ir.Model) -> None:
+    """Checks the main graph.
+
+    Raises:
+        VerificationError: A node reads a value that nothing has made yet, a name is defined
+            twice, or a graph output has no producer.
+    """
+    known: set[str] = set()
+    for value in (*model.graph.inputs, *model.graph.initializers.values()):
+        known.add(value.name or "")
+    for node in model.graph:
+        for value in node.inputs:
+            if value is not None and (value.name or "") not in known:
+                raise VerificationError(
+                    f"node '{node.name or node.op_type}'",
+                    f"reads '{value.name}' before anything has made it",
+                    "a pass left the graph out of order",
+                )
+        for value in node.outputs:
+            if value.name and value.name in known:
+                raise VerificationError(
+                    f"node '{node.name or node.op_type}'", f"makes '{value.name}' a second time"
+                )
+            known.add(value.name or "")
+    for value in model.graph.outputs:
+        if (value.name or "") not in known:
+            raise VerificationError(f"graph output '{value.name}'", "is made by no node")

@@ -1,0 +1,325 @@
+"""How much of each group to keep: exact allocation under budgets.
+
+Inside a group the best kept set of a given size is the top ones by score (of every row), so a budget
+is a multiple-choice knapsack: one option per group, maximal value, total cost within the budget.
+The cost of a layer is bilinear (inputs × outputs). It is linearised at the current widths, the
+knapsack is solved exactly, and this repeats; then single steps on the true cost use up what is left.
+
+    mckp      values are what is lost: minus the sum of removed scores
+    global    one threshold on all scores
+    uniform   one kept ratio for all groups
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from edgec.budget import Metric
+from edgec.graph.channels import ChannelGroups, Group
+from edgec.graph.cost import CostModel
+
+Floats = NDArray[np.float64]
+_BINS = 8192
+
+
+@dataclass(frozen=True)
+class Options:
+    """The widths a group may take; option 0 keeps everything.
+
+    Attributes:
+        group: The group.
+        order: int64[rows, depth], units of each row, least important first.
+        lost: int64[options], units that every row loses.
+        values: float64[options], minus what is lost.
+        slots: float64[options, kinds], removed units per kind of the group.
+        scores: float64[rows, depth], the scores behind `order`.
+    """
+
+    group: Group
+    order: NDArray[np.int64]
+    lost: NDArray[np.int64]
+    values: Floats
+    slots: Floats
+    scores: Floats
+
+    def removed(self, option: int) -> NDArray[np.int64]:
+        """The units that an option removes."""
+        return self.order[:, : self.lost[option]].ravel()
+
+
+def options_of(groups: ChannelGroups, scores: Floats, round_to: int) -> list[Options]:
+    """The options of every group: widths on the grid, and the original width.
+
+    Args:
+        groups: The analysis.
+        scores: float64[units]; higher is more important.
+        round_to: Kept channels of the axis are a multiple of this.
+    """
+    return [_options(group, scores, round_to) for group in groups]
+
+
+def _options(group: Group, scores: Floats, round_to: int) -> Options:
+    order, ranked = [], []
+    for row in range(group.rows):
+        units = group.units[group.cells == row]
+        rank = np.argsort(scores[units], kind="stable")
+        order.append(units[rank][: group.depth])
+        ranked.append(scores[units][rank][: group.depth])
+    per_step = group.rows * group.per_unit
+    lost = np.arange(group.depth)
+    on_grid = (group.width - lost * per_step) % round_to == 0
+    lost = lost[on_grid | (lost == 0)]
+    sorted_scores = np.asarray(ranked)
+    total = np.concatenate([[0.0], np.cumsum(sorted_scores.sum(0))])
+    kinds = np.unique(group.kinds)
+    kind_of = dict(zip(group.units.tolist(), group.kinds.tolist(), strict=True))
+    table = np.asarray([[kind_of[u] for u in row] for row in np.asarray(order).tolist()])
+    slots = np.stack(
+        [np.concatenate([[0], np.cumsum((table == kind).sum(0))])[lost] for kind in kinds], axis=1
+    ).astype(np.float64)
+    return Options(group, np.asarray(order), lost, -total[lost], slots, sorted_scores)
+
+
+class Problem:
+    """Options, costs and bounds; the state is one option per group."""
+
+    def __init__(
+        self, model: CostModel, options: Sequence[Options], bounds: Mapping[Metric, float]
+    ) -> None:
+        self.model, self.options, self.bounds = model, list(options), dict(bounds)
+
+    def removed(self, state: Sequence[int]) -> Floats:
+        """float64[slots] of a state."""
+        removed = np.zeros(self.model.slots)
+        for own, slots, option in zip(self.options, self.model.slots_of_group, state, strict=True):
+            removed[slots] = own.slots[option]
+        return removed
+
+    def costs(self, state: Sequence[int]) -> dict[Metric, float]:
+        """Exact costs of a state."""
+        totals = self.model.totals(self.removed(state))
+        return {metric: float(totals.get(metric)) for metric in self.bounds}
+
+    def table(self, metric: Metric, group: int, state: Sequence[int]) -> Floats:
+        """float64[options]: cost of what the group touches, others as in `state`."""
+        return self.model.alternatives(
+            metric, group, self.removed(state), self.options[group].slots
+        )
+
+    def fits(self, costs: Mapping[Metric, float]) -> bool:
+        """Whether all bounds hold."""
+        return all(costs[m] <= bound for m, bound in self.bounds.items())
+
+    def value(self, state: Sequence[int]) -> float:
+        """Sum of the options' values."""
+        return float(sum(o.values[s] for o, s in zip(self.options, state, strict=True)))
+
+    def narrower(self, metric: Metric, group: int, state: Sequence[int]) -> float | None:
+        """Value lost per cost saved by the next narrower width, None if it saves nothing."""
+        options, here = self.options[group], state[group]
+        if here + 1 >= len(options.lost):
+            return None
+        table = self.table(metric, group, state)
+        saved = float(table[here] - table[here + 1])
+        lost = float(options.values[here] - options.values[here + 1])
+        return lost / saved if saved > 0 else None
+
+    def wider(
+        self, group: int, state: Sequence[int], costs: Mapping[Metric, float]
+    ) -> list[tuple[float, int, dict[Metric, float]]]:
+        """(value gained per share of the budget, option, new costs) of wider options that fit."""
+        options, here = self.options[group], state[group]
+        if here == 0:
+            return []
+        added = {m: (t := self.table(m, group, state)) - t[here] for m in self.bounds}
+        found = []
+        for option in range(here):
+            new = {m: costs[m] + added[m][option] for m in self.bounds}
+            if self.fits(new):
+                share = max(added[m][option] / bound for m, bound in self.bounds.items())
+                gain = float(options.values[option] - options.values[here])
+                found.append((gain / max(share, 1e-12), option, new))
+        return sorted(found, key=lambda f: -f[0])
+
+    @property
+    def full(self) -> list[int]:
+        """Everything kept."""
+        return [0] * len(self.options)
+
+    @property
+    def floor(self) -> list[int]:
+        """As little kept as the grid allows."""
+        return [len(o.lost) - 1 for o in self.options]
+
+
+def knapsack(
+    values: Sequence[Floats], costs: Sequence[Floats], budget: float, bins: int = _BINS
+) -> list[int] | None:
+    """One option per class, maximal value, total cost ≤ budget; None if nothing fits.
+
+    Exact for costs that are multiples of budget/bins; others are rounded up, so the answer always
+    fits. O(classes · options · bins). The cheapest option of each class is taken out first, which
+    leaves the bins to what is decided.
+    """
+    base = np.asarray([c.min() for c in costs])
+    room = budget - base.sum()
+    if room < 0:
+        return None
+    scale = bins / room if room > 0 else 0.0
+    best = np.zeros(bins + 1)
+    picks: list[NDArray[np.int16]] = []
+    for value, cost, low in zip(values, costs, base, strict=True):
+        extra = cost - low
+        weight = np.ceil(extra * scale - 1e-9) if room > 0 else np.where(extra > 0, bins + 1, 0)
+        weight = np.minimum(weight, bins + 1).astype(np.int64)
+        new = np.full(bins + 1, -np.inf)
+        pick = np.zeros(bins + 1, np.int16)
+        for option in np.argsort(weight, kind="stable").tolist():
+            shift = int(weight[option])
+            if shift > bins:
+                continue
+            reached = best[: bins + 1 - shift] + value[option]
+            better = reached > new[shift:]
+            new[shift:][better] = reached[better]
+            pick[shift:][better] = option
+        best = new
+        picks.append(pick)
+    at = int(np.argmax(best))
+    if best[at] == -np.inf:
+        return None
+    state = []
+    for pick, cost, low in zip(reversed(picks), reversed(costs), reversed(base), strict=True):
+        option = int(pick[at])
+        state.append(option)
+        if room > 0:
+            at -= int(np.ceil((cost[option] - low) * scale - 1e-9))
+    return state[::-1]
+
+
+def mckp(problem: Problem, rounds: int = 8) -> list[int]:
+    """Knapsacks on linearised costs, then exact filling."""
+    state, best = problem.full, None
+    weights = dict.fromkeys(problem.bounds, 1.0)
+    for _ in range(rounds):
+        costs = problem.costs(state)
+        combined, budget = [], 0.0
+        for metric, bound in problem.bounds.items():
+            weight = weights[metric] / bound
+            tables = [problem.table(metric, g, state) for g in range(len(problem.options))]
+            here = sum(t[s] for t, s in zip(tables, state, strict=True))
+            budget += weight * (bound - costs[metric] + here)
+            combined.append([weight * t for t in tables])
+        total = [np.sum(parts, axis=0) for parts in zip(*combined, strict=True)]
+        found = knapsack([o.values for o in problem.options], total, budget)
+        if found is None:
+            found = problem.floor
+        costs = problem.costs(found)
+        for metric, bound in problem.bounds.items():  # a bound that is broken weighs more
+            if len(problem.bounds) > 1:
+                weights[metric] *= min(max(costs[metric] / bound, 0.5), 2.0)
+        candidate = fill(problem, shrink(problem, found))
+        if best is None or problem.value(candidate) > problem.value(best) + 1e-12:
+            best = candidate
+        if found == state:
+            break
+        state = found
+    assert best is not None
+    return best
+
+
+def shrink(problem: Problem, state: Sequence[int]) -> list[int]:
+    """Narrows, cheapest loss per saved cost first, until all bounds hold."""
+    state = list(state)
+    costs = problem.costs(state)
+    while not problem.fits(costs):
+        metric = max(problem.bounds, key=lambda m: costs[m] / problem.bounds[m])
+        ranked = sorted(
+            (rate, group)
+            for group in range(len(problem.options))
+            if (rate := problem.narrower(metric, group, state)) is not None
+        )
+        if not ranked:
+            return problem.floor
+        for _, group in ranked[: max(1, len(ranked) // 8)]:  # rates age as others move
+            before = {m: problem.table(m, group, state)[state[group]] for m in costs}
+            state[group] += 1
+            after = {m: problem.table(m, group, state)[state[group]] for m in costs}
+            costs = {m: costs[m] - before[m] + after[m] for m in costs}
+            if problem.fits(costs):
+                break
+    return state
+
+
+def fill(problem: Problem, state: Sequence[int]) -> list[int]:
+    """Widens single groups, most value per cost first, while all bounds hold.
+
+    Afterwards no group can take its next width: what is left of a budget is less than one step.
+    """
+    state = list(state)
+    costs = problem.costs(state)
+    moved = True
+    while moved:
+        moved = False
+        ranked = sorted(
+            (
+                (-rate, group)
+                for group in range(len(problem.options))
+                for rate, _, _ in problem.wider(group, state, costs)[:1]
+            ),
+        )
+        for _, group in ranked:  # rates age as others move; what fits is decided afresh
+            for _, option, new_costs in problem.wider(group, state, costs)[:1]:
+                state[group], costs, moved = option, new_costs, True
+    return state
+
+
+def uniform(problem: Problem) -> list[int]:
+    """One kept ratio for all groups: the largest that fits, then exact filling."""
+
+    def at(ratio: float) -> list[int]:
+        state = []
+        for options in problem.options:
+            kept = (
+                1 - options.lost * options.group.rows * options.group.per_unit / options.group.width
+            )
+            state.append(int(np.argmin(np.abs(kept - ratio))))
+        return state
+
+    return fill(problem, shrink(problem, _largest(problem, at)))
+
+
+def global_threshold(problem: Problem) -> list[int]:
+    """One threshold on all scores: the lowest that fits, then exact filling."""
+    thresholds = np.unique(np.concatenate([o.scores.ravel() for o in problem.options]))
+
+    def at(kept: float) -> list[int]:
+        limit = thresholds[min(int((1 - kept) * (len(thresholds) - 1)), len(thresholds) - 1)]
+        state = []
+        for options in problem.options:
+            below = int((options.scores < limit).sum(1).min())
+            state.append(int(np.flatnonzero(options.lost <= below)[-1]))
+        return state
+
+    return fill(problem, shrink(problem, _largest(problem, at)))
+
+
+def _largest(problem: Problem, at: Callable[[float], list[int]]) -> list[int]:
+    low, high = 0.0, 1.0
+    for _ in range(20):
+        middle = (low + high) / 2
+        if problem.fits(problem.costs(at(middle))):
+            low = middle
+        else:
+            high = middle
+    return at(low)
+
+
+ALLOCATORS: Mapping[str, Callable[[Problem], list[int]]] = {
+    "mckp": mckp,
+    "global": global_threshold,
+    "uniform": uniform,
+}

@@ -1,0 +1,224 @@
+"""How important each channel is. Larger means keep.
+
+Every criterion gives raw scores float64[units]; `scored` makes them comparable across groups.
+Sources of the formulas:
+    l1, l2      magnitude of the weight slices (Li et al. 2017), averaged over all slices of a channel
+    fpgm        distance to the other filters of the layer (He et al. 2019)
+    bn_gamma    |γ| of BatchNormalization (Liu et al. 2017)
+    lamp        w² over the sum of squares not smaller in its layer (Lee et al. 2021), on channel norms
+    flap        var(x) · ‖W[:, x]‖² (An et al. 2024): the output error that removal leaves once the
+                mean is folded into the bias
+    beta_rank   mean |W| · Σ σ(out)/σ(in) (Beta-Rank)
+    random      a control
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from edgec.calibration.moments import Moments, Spread
+from edgec.errors import UsageError
+from edgec.graph.channels import ChannelGroups
+from edgec.passes.prune.members import Member, members
+
+Floats = NDArray[np.float64]
+_MATRIX_OPS = {"Conv", "ConvTranspose", "Gemm", "MatMul"}
+
+
+@dataclass(frozen=True)
+class Evidence:
+    """What criteria may look at.
+
+    Attributes:
+        groups: The analysed model.
+        rng: For `random`.
+        moments: Per consumer (name of its output): mean and variance of each input channel.
+        spreads: Per consumer: σ(out)/σ(in) per output channel.
+    """
+
+    groups: ChannelGroups
+    rng: np.random.Generator
+    moments: Mapping[str, Moments] | None = None
+    spreads: Mapping[str, Spread] | None = None
+
+
+@dataclass(frozen=True)
+class Criterion:
+    """One way to score.
+
+    Attributes:
+        score: Raw scores, float64[units]; NaN where it has nothing to say.
+        needs: `weights`, `moments` or `spreads`.
+        absolute: Whether scores are losses that compare across groups as they are.
+    """
+
+    score: Callable[[Evidence], Floats]
+    needs: str
+    absolute: bool = False
+
+
+def _weights(evidence: Evidence) -> list[Member]:
+    return [
+        m for m in members(evidence.groups) if m.node.op_type in _MATRIX_OPS and m.weight.ndim > 1
+    ]
+
+
+def _mean_over_members(evidence: Evidence, per_member: Callable[[Member], Floats]) -> Floats:
+    """Averages a per-unit statistic over the members a unit occurs in; NaN where in none."""
+    units = evidence.groups.units
+    total, times = np.zeros(units), np.zeros(units)
+    for member in _weights(evidence):
+        present = np.zeros(units, bool)
+        present[member.line.units.ravel()] = True
+        total[present] += per_member(member)[present]
+        times[present] += 1
+    return np.where(times > 0, total / np.maximum(times, 1), np.nan)
+
+
+def _l1(evidence: Evidence) -> Floats:
+    units = evidence.groups.units
+    return _mean_over_members(evidence, lambda m: m.gather(np.abs(m.weight), units))
+
+
+def _l2(evidence: Evidence) -> Floats:
+    units = evidence.groups.units
+    return _mean_over_members(evidence, lambda m: np.sqrt(m.gather(np.square(m.weight), units)))
+
+
+def _fpgm(evidence: Evidence) -> Floats:
+    """Sum of distances of a filter to all filters of its layer; the most replaceable has least."""
+    units = evidence.groups.units
+    total = np.full(units, np.nan)
+    for member in _weights(evidence):
+        if member.role != "out" or member.line.rows:
+            continue
+        filters = np.moveaxis(member.weight, member.line.axis, 0).reshape(
+            member.weight.shape[member.line.axis], -1
+        )
+        squares = np.square(filters).sum(1)
+        distances = np.sqrt(np.maximum(squares[:, None] + squares - 2 * filters @ filters.T, 0))
+        sums = np.bincount(member.line.units.ravel(), distances.sum(1), minlength=units)
+        own = np.unique(member.line.units)
+        total[own] = np.nan_to_num(total[own]) + sums[own]
+    return total
+
+
+def _bn_gamma(evidence: Evidence) -> Floats:
+    units = evidence.groups.units
+    total, times = np.zeros(units), np.zeros(units)
+    for member in members(evidence.groups):
+        if member.node.op_type == "BatchNormalization" and member.index == 1:
+            total += member.gather(np.abs(member.weight), units)
+            times += np.bincount(member.line.units.ravel(), minlength=units)
+    return np.where(times > 0, total / np.maximum(times, 1), np.nan)
+
+
+def _lamp(evidence: Evidence) -> Floats:
+    """s² divided by the sum of all s² of the group that are not smaller."""
+    norms = _l2(evidence)
+    scores = np.full_like(norms, np.nan)
+    for group in evidence.groups:
+        squares = np.square(norms[group.units])
+        order = np.argsort(squares, kind="stable")
+        tail = np.cumsum(squares[order][::-1])[::-1]
+        scores[group.units[order]] = squares[order] / np.maximum(tail, 1e-30)
+    return scores
+
+
+def _flap(evidence: Evidence) -> Floats:
+    """Share of each consumer's output variance that goes with a channel, over all consumers."""
+    assert evidence.moments is not None
+    units = evidence.groups.units
+    total, seen = np.zeros(units), np.zeros(units, bool)
+    for member in _weights(evidence):
+        moments = evidence.moments.get(member.node.outputs[0].name or "")
+        if member.role != "in" or moments is None:
+            continue
+        variance = _along(member, moments.var)
+        power = np.square(member.weight.astype(np.float64)) * variance
+        total += member.gather(power, units) / max(float(power.sum()), 1e-30)
+        seen[member.line.units.ravel()] = True
+    return np.where(seen, total, np.nan)
+
+
+def _along(member: Member, per_channel: Floats) -> Floats:
+    """Input-channel statistics shaped to broadcast over the weight."""
+    axis, rank = member.line.axis, member.weight.ndim
+    if not member.line.rows:
+        return per_channel.reshape([-1 if a == axis else 1 for a in range(rank)])
+    groups = len(per_channel) // member.weight.shape[axis]  # grouped convolution: (g, i) per row
+    rows = np.repeat(per_channel.reshape(groups, -1), member.weight.shape[0] // groups, axis=0)
+    return rows.reshape(*rows.shape, *[1] * (rank - 2))
+
+
+def _beta_rank(evidence: Evidence) -> Floats:
+    assert evidence.spreads is not None
+    units = evidence.groups.units
+    total = np.full(units, np.nan)
+    for member in _weights(evidence):
+        spread = evidence.spreads.get(member.node.outputs[0].name or "")
+        if member.role != "out" or member.line.rows or spread is None:
+            continue
+        axes = tuple(a for a in range(member.weight.ndim) if a != member.line.axis)
+        raw = np.abs(member.weight).mean(axes) * spread.ratio
+        low, high = float(raw.min()), float(raw.max())
+        scaled = (raw - low) / max(high - low, 1e-30)
+        own = np.unique(member.line.units)
+        gathered = np.bincount(member.line.units.ravel(), scaled, minlength=units)
+        total[own] = np.nan_to_num(total[own]) + gathered[own]
+    return total
+
+
+def _random(evidence: Evidence) -> Floats:
+    return evidence.rng.random(evidence.groups.units)
+
+
+CRITERIA: Mapping[str, Criterion] = {
+    "random": Criterion(_random, "weights"),
+    "l1": Criterion(_l1, "weights"),
+    "l2": Criterion(_l2, "weights"),
+    "fpgm": Criterion(_fpgm, "weights"),
+    "bn_gamma": Criterion(_bn_gamma, "weights"),
+    "lamp": Criterion(_lamp, "weights"),
+    "flap": Criterion(_flap, "moments", absolute=True),
+    "beta_rank": Criterion(_beta_rank, "spreads"),
+}
+
+
+def scored(name: str, evidence: Evidence) -> tuple[Floats, dict[str, str]]:
+    """Scores float64[units] comparable across groups, and why some groups have none.
+
+    Relative criteria are divided by their sum over the group: a score is the share of the group's
+    importance, so a channel of a narrow layer counts for more than one of a wide layer. A group
+    about which the criterion says nothing is not narrowed; its name and the reason are returned.
+    """
+    criterion = CRITERIA.get(name)
+    if criterion is None:
+        raise UsageError(f"criterion '{name}'", "is unknown", f"one of: {', '.join(CRITERIA)}")
+    raw = criterion.score(evidence)
+    scores = np.zeros(evidence.groups.units)
+    silent = {}
+    for group in evidence.groups:
+        own = raw[group.units]
+        if np.isnan(own).any():
+            silent[group.name] = f"{name} has nothing to say about it"
+            continue
+        total = float(own.sum())
+        scores[group.units] = own if criterion.absolute else own / (total if total > 0 else 1.0)
+    return scores, silent
+
+
+def pq_index(norms: Floats, p: float = 0.5, q: float = 1.0) -> float:
+    """Prunability of a group from its channel norms: 0 all equal … towards 1 one channel only.
+
+    I = 1 − d^(1/q − 1/p) · ‖w‖_p / ‖w‖_q,  0 < p ≤ 1 < q or p < q (Diao et al. 2023).
+    """
+    w = np.abs(norms)
+    norm_q = float((w**q).sum() ** (1 / q))
+    if norm_q == 0:
+        return 0.0
+    return 1 - len(w) ** (1 / q - 1 / p) * float((w**p).sum() ** (1 / p)) / norm_q
