@@ -37,13 +37,15 @@ def conv_same(d: Draft, x: Feature) -> Feature | None:
     return conv(d, x, same=True)
 
 
-def conv_shared(d: Draft, x: Feature) -> Feature | None:
-    """A convolution whose weight another one already uses."""
+def conv_shared(d: Draft, x: Feature) -> Feature:
+    """A convolution whose weight another one uses already; failing that, one applied twice."""
     fits = [(w, s) for w, s in d.convs if s[1] == x.c]
-    if not fits:
-        return None
-    weight, shape = d.rng.choice(fits)
-    return d.op("Conv", [x, weight], *x.with_c(shape[0]), pads=[shape[2] // 2] * 4)
+    if fits:
+        weight, shape = d.rng.choice(fits)
+        return d.op("Conv", [x, weight], *x.with_c(shape[0]), pads=[shape[2] // 2] * 4)
+    weight, pads = d.weight(x.c, x.c, 3, 3), [1] * 4
+    once = d.op("Relu", [d.op("Conv", [x, weight], *x.shape, pads=pads)], *x.shape)
+    return d.op("Conv", [once, weight], *x.shape, pads=pads)
 
 
 def depthwise(d: Draft, x: Feature) -> Feature | None:
