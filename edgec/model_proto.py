@@ -24,6 +24,7 @@ _MESSAGE_FIELDS = {
     onnx.AttributeProto.GRAPH: "g",
     onnx.AttributeProto.TYPE_PROTO: "tp",
 }
+_GRAPHS = (onnx.AttributeProto.GRAPH, onnx.AttributeProto.GRAPHS)
 
 
 def check_proto(proto: onnx.ModelProto, subject: str) -> None:
@@ -32,7 +33,7 @@ def check_proto(proto: onnx.ModelProto, subject: str) -> None:
     Raises:
         UsageError: No graph, IR version or operator set; text that is not UTF-8; a name made
             twice; an attribute or tensor without a sensible type.
-        UnsupportedError: A sparse weight; more than 200,000 nodes.
+        UnsupportedError: A sparse weight; a function of graphs; more than 200,000 nodes.
     """
     if not proto.HasField("graph"):
         raise UsageError(subject, "holds no ONNX graph", "give a model that ONNX itself can open")
@@ -107,6 +108,9 @@ def _check_attribute(attribute: onnx.AttributeProto, in_function: bool, subject:
     if attribute.ref_attr_name and not in_function:
         fact = "refers to an attribute of a function, and stands in none"
         raise UsageError(subject, f"the attribute '{attribute.name}' {fact}", _AGAIN)
+    if attribute.ref_attr_name and attribute.type in _GRAPHS:
+        fact = f"a function takes the graph '{attribute.ref_attr_name}' as an attribute"
+        raise UnsupportedError(subject, fact, "inline the function before")
     if attribute.type == onnx.AttributeProto.UNDEFINED:
         raise UsageError(subject, f"the attribute '{attribute.name}' has no type", _AGAIN)
     field = _MESSAGE_FIELDS.get(attribute.type)

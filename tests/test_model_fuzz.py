@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from onnx import TensorProto, helper, numpy_helper, parser
 
 from edgec import model as models
-from edgec.errors import UnsupportedError, UsageError
+from edgec.errors import EdgecError, UnsupportedError, UsageError
 
 EXAMPLES = settings(
     max_examples=300,
@@ -84,7 +84,8 @@ def _seeds() -> list[bytes]:
     for kind in (TensorProto.INT4, TensorProto.FLOAT16, TensorProto.INT64, TensorProto.BOOL):
         name = f"spare{kind}"
         typed.graph.initializer.append(helper.make_tensor(name, kind, [3], [1, 0, 1]))
-    typed.graph.initializer.append(helper.make_tensor("words", TensorProto.STRING, [1], [b"a"]))
+    words = TensorProto(name="words", data_type=TensorProto.STRING, dims=[1], string_data=[b"a"])
+    typed.graph.initializer.append(words)
     return [m.SerializeToString(deterministic=True) for m in (residual, branch, calls, typed)]
 
 
@@ -94,14 +95,14 @@ SEEDS = _seeds()
 def _survives(path: Path) -> None:
     try:
         model = models.load(path)
-    except (UsageError, UnsupportedError) as error:
-        said = (error.subject, error.fact, error.remedy)
+    except (UsageError, UnsupportedError) as refusal:
+        error: EdgecError | None = refusal
     else:
-        said = ()
+        error = None
         written = models.to_bytes(model)
         again = models.load(onnx.load_from_string(written))
         assert models.to_bytes(again) == written
-    assert all(said)
+    assert error is None or (error.subject and error.fact and error.remedy)
 
 
 @pytest.mark.parametrize("index", range(len(SEEDS)))
@@ -165,13 +166,19 @@ def _a_graph(draw: st.DrawFn, model: onnx.ModelProto) -> onnx.GraphProto:
 
 def _a_node(draw: st.DrawFn, model: onnx.ModelProto) -> onnx.NodeProto:
     nodes = [*_a_graph(draw, model).node, *(n for f in model.functions for n in f.node)]
-    return draw(st.sampled_from(nodes)) if nodes else model.graph.node.add()
+    if not nodes:
+        nodes.append(model.graph.node.add())
+    node: onnx.NodeProto = draw(st.sampled_from(nodes))
+    return node
 
 
 def _a_tensor(draw: st.DrawFn, model: onnx.ModelProto) -> onnx.TensorProto:
     tensors = list(model.graph.initializer)
     tensors += [a.t for n in model.graph.node for a in n.attribute if a.HasField("t")]
-    return draw(st.sampled_from(tensors)) if tensors else model.graph.initializer.add()
+    if not tensors:
+        tensors.append(model.graph.initializer.add())
+    tensor: onnx.TensorProto = draw(st.sampled_from(tensors))
+    return tensor
 
 
 def _drop_node(draw: st.DrawFn, model: onnx.ModelProto) -> None:
@@ -331,7 +338,8 @@ def _mutated(draw: st.DrawFn) -> bytes:
     model = onnx.load_from_string(draw(st.sampled_from(SEEDS)))
     for _ in range(draw(st.integers(1, 4))):
         draw(st.sampled_from(_MUTATIONS))(draw, model)
-    return model.SerializeToString()
+    content: bytes = model.SerializeToString()
+    return content
 
 
 @EXAMPLES
