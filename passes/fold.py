@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 
 from edgec.graph.facts import Facts, evaluate, facts_of
 from edgec.model import input_shapes
+from edgec.ops.rule import Fact
 from edgec.passes.base import Context, Pass
 
 # These turn different operands into equal results (a comparison, a clamp): equality of two walks
@@ -41,11 +42,13 @@ class Fold(Pass):
 
     def run(self, model: ir.Model, context: Context) -> ir.Model:
         """Folds in one walk, in topological order."""
-        settled = _settled(model)
+        settled, types = _settled(model)
         opsets = dict(model.graph.opset_imports)
         for node in list(model.graph):
             if node.op_type in _RANDOM or len(node.outputs) == 0:
                 continue
+            if node.op_type == "CastLike":
+                _spell_cast(node, types)
             values = [settled.get(v) for v in node.outputs]
             if any(v is None for v in values):
                 found = _evaluate(node, opsets)
@@ -57,8 +60,20 @@ class Fold(Pass):
         return model
 
 
-def _settled(model: ir.Model) -> dict[ir.Value, NDArray[Any]]:
-    """Values of nodes that shapes alone decide, whatever the symbolic dimensions are."""
+def _spell_cast(node: ir.Node, facts: Facts) -> None:
+    """CastLike needs its second input for the type alone; Cast does not read it."""
+    like = node.inputs[1]
+    dtype = None if like is None else facts.get(like, Fact()).dtype
+    if dtype is None:
+        return
+    node.op_type = "Cast"
+    node.attributes.clear()
+    node.attributes["to"] = ir.AttrInt64("to", dtype.value)
+    node.resize_inputs(1)
+
+
+def _settled(model: ir.Model) -> tuple[dict[ir.Value, NDArray[Any]], Facts]:
+    """Values of nodes that shapes alone decide, whatever the symbolic dimensions are; the facts."""
     shapes = input_shapes(model)
     one = facts_of(model, shapes)
     other = facts_of(model, _other_shapes(model, shapes))
@@ -76,7 +91,7 @@ def _settled(model: ir.Model) -> dict[ir.Value, NDArray[Any]]:
             a, b = one[value].const, other[value].const
             if a is not None and b is not None and value not in hidden and np.array_equal(a, b):
                 settled[value] = a
-    return settled
+    return settled, one
 
 
 def _same(one: Facts, other: Facts, value: ir.Value) -> bool:

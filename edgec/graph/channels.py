@@ -145,8 +145,7 @@ class _Analysis:
         cells = self.cells(boxes)
         makers = self.makers()
         groups: list[Group] = []
-        free = ~self.is_pinned(np.arange(self.count))
-        for units, rows in self.blocks(cells, kinds, makers, free):
+        for units, rows in self.keep_every_kind(boxes, cells, kinds, makers):
             batch = self.trace.atoms.batches[makers[int(units[0])][0]]
             made = self.unit_of[batch.start : batch.stop]
             groups.append(
@@ -237,6 +236,32 @@ class _Analysis:
                     )
             if len(self.reason) == pinned:
                 return
+
+    def keep_every_kind(
+        self,
+        boxes: list[Units],
+        cells: dict[int, dict[int, int]],
+        kinds: Units,
+        makers: list[tuple[int, ...]],
+    ) -> list[tuple[Units, Units]]:
+        """The blocks, with one unit pinned for every kind that its block might lose entirely.
+
+        Each tensor axis holds all units of some kinds; so none can become empty.
+        """
+        while True:
+            free = ~self.is_pinned(np.arange(self.count))
+            safe = set(kinds[~free].tolist())
+            found = list(self.blocks(cells, kinds, makers, free))
+            pinned = len(self.reason)
+            for units, _ in found:
+                own = np.unique(kinds[units])
+                for kind in own.tolist() if len(own) > 1 else ():
+                    if kind not in safe:
+                        first = units[kinds[units] == kind][:1]
+                        self.pin(first, "", "is kept so that no tensor loses its last channel")
+            if len(self.reason) == pinned:
+                return found
+            self.settle_rows(boxes, cells)
 
     def blocks(
         self,

@@ -16,6 +16,7 @@ from edgec.ops.examples import HEADER, between_convs
 from edgec.ops.labels import Factor, Ids, Labels, line_labels
 from edgec.ops.rule import Barrier, Cost, LabelContext, OpRule, RepairContext, View, product
 
+_GROUPS = "is all that a group of the convolution has"
 _SPATIAL = "is convolved along this axis"
 
 
@@ -41,7 +42,7 @@ def _convolution(n: LabelContext, *, transposed: bool) -> None:
         in_axis, out_axis = (0, 1) if transposed else (1, 0)
         labels = line_labels(y, out_axis, rank) + line_labels(x, in_axis, rank)
         n.use(1, labels, reads=(in_axis,), tie=True)
-    elif x is not None and group >= max(i, o):
+    elif x is not None and (group >= max(i, o) or min(i, o) == 1):
         y = _whole_groups(n, x, group, o)
         n.use(1, line_labels(x if transposed else y, 0, rank), tie=True)
     else:
@@ -60,9 +61,9 @@ def _equal_counts(
     n: LabelContext, x: Ids | None, group: int, i: int, o: int, rank: int, transposed: bool
 ) -> Ids:
     y = n.fresh(group * o)
-    n.atoms.box(Factor(y.reshape(group, o), (0, 1)))
+    n.atoms.rows(Factor(y.reshape(group, o), (0, 1)), _GROUPS)
     if x is not None:
-        n.atoms.box(Factor(x.reshape(group, i), (0, 1)))
+        n.atoms.rows(Factor(x.reshape(group, i), (0, 1)), _GROUPS)
     # The weight's second axis means other channels in every group: a ragged factor.
     rows, per_row, inner = (x, i, y) if transposed else (y, o, x)
     labels: Labels = line_labels(rows, 0, rank)

@@ -162,6 +162,11 @@ class Atoms:
         if len(factor.order) > 1:
             self.boxes.append(factor)
 
+    def rows(self, factor: Factor, why: str) -> None:
+        """Demands that every row (all axes but the last) keeps the same count, and at least one."""
+        self.box(factor)
+        self.wholes += [Whole(factor, axis, self.here, why) for axis in factor.order[:-1]]
+
     def tie_along(self, factor: Factor, axis: int) -> Factor:
         """Ties all atoms along `axis`: the axis stays whole, the others may still shrink."""
         first = factor.ids.take([0], axis)

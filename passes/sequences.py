@@ -1,0 +1,89 @@
+"""Sequences of tensors that are only a way to write Split become Split.
+
+    SplitToSequence(x, sizes) → SequenceAt(·, 0), SequenceAt(·, 1), …    ⟶    Split(x, sizes)
+
+Exporters write `chunk` and `split` like this. A sequence that is used in any other way stays.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+import numpy as np
+import onnx_ir as ir
+
+from edgec.graph.facts import Facts, facts_of
+from edgec.model import input_shapes
+from edgec.passes.base import Context, Pass
+
+
+@dataclass(frozen=True)
+class SplitSequences(Pass):
+    """Rewrites SplitToSequence whose elements are picked by constant positions."""
+
+    name: ClassVar[str] = "split-sequences"
+
+    def run(self, model: ir.Model, context: Context) -> ir.Model:
+        """Visits every SplitToSequence; needs opset 13, where Split takes its sizes as an input."""
+        nodes = [n for n in model.graph if n.op_type == "SplitToSequence"]
+        if not nodes or model.graph.opset_imports.get("", 0) < 13:
+            return model
+        facts = facts_of(model, dict(input_shapes(model)))
+        context.records[self.name] = {"rewritten": sum(_rewrite(model, n, facts) for n in nodes)}
+        return model
+
+
+def _rewrite(model: ir.Model, node: ir.Node, facts: Facts) -> bool:
+    sizes = _sizes(node, facts)
+    users = [user for user, _ in node.outputs[0].uses()]
+    picks = [_position(user, facts) for user in users]
+    if sizes is None or not users or any(p is None for p in picks):
+        return False
+    name = node.name or node.outputs[0].name or "split"
+    tensor = ir.Tensor(np.asarray(sizes, np.int64), name=f"{name}.sizes")
+    constant = ir.Value(
+        name=tensor.name,
+        shape=ir.Shape([len(sizes)]),
+        type=ir.TensorType(tensor.dtype),
+        const_value=tensor,
+    )
+    model.graph.register_initializer(constant)
+    axis = node.attributes.get_int("axis", 0)
+    split = ir.node(
+        "Split", [node.inputs[0], constant], {"axis": axis}, num_outputs=len(sizes), name=name
+    )
+    for number, value in enumerate(split.outputs):
+        value.name = f"{name}.part{number}"
+        value.type = node.inputs[0].type if node.inputs[0] is not None else None
+    model.graph.insert_before(node, split)
+    for user, position in zip(users, picks, strict=True):
+        assert position is not None
+        user.outputs[0].replace_all_uses_with(
+            split.outputs[position % len(sizes)], replace_graph_outputs=True
+        )
+        model.graph.remove(user, safe=True)
+    model.graph.remove(node, safe=True)
+    return True
+
+
+def _sizes(node: ir.Node, facts: Facts) -> list[int] | None:
+    x = node.inputs[0]
+    shape = None if x is None else facts[x].shape
+    if shape is None or len(node.inputs) < 2 or node.inputs[1] is None:
+        return None  # without sizes the elements lose the axis (keepdims)
+    split = facts[node.inputs[1]].const
+    if split is None:
+        return None
+    size = shape[node.attributes.get_int("axis", 0)]
+    if split.ndim:
+        return [int(s) for s in split]
+    step = int(split)
+    return [min(step, size - start) for start in range(0, size, step)]
+
+
+def _position(user: ir.Node, facts: Facts) -> int | None:
+    if user.op_type != "SequenceAt" or user.inputs[1] is None:
+        return None
+    position = facts[user.inputs[1]].const
+    return None if position is None else int(position.ravel()[0])
