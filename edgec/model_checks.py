@@ -59,14 +59,15 @@ def check_graph(model: ir.Model, subject: str) -> None:
         UnsupportedError: The operator set is outside 9–25.
     """
     _check_opset(model, subject)
-    if not model.graph.outputs:
-        raise UsageError(subject, "the graph has no outputs", "name what it is to compute")
     _check_inputs(model.graph, subject)
     nodes, graphs = 0, [model.graph]
     while graphs:
         graph = graphs.pop()
         nodes += len(graph)
         limit_nodes(nodes, subject)
+        if not graph.outputs:
+            which = "the graph" if graph is model.graph else f"the inner graph '{graph.name}'"
+            raise UsageError(subject, f"{which} has no outputs", "name what it is to compute")
         _check_names(graph, subject)
         for node in graph:
             _check_node(node, subject)

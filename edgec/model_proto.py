@@ -114,7 +114,11 @@ def _check_attribute(attribute: onnx.AttributeProto, in_function: bool, subject:
     if attribute.type == onnx.AttributeProto.UNDEFINED:
         raise UsageError(subject, f"the attribute '{attribute.name}' has no type", _AGAIN)
     field = _MESSAGE_FIELDS.get(attribute.type)
-    if field is not None and not attribute.ref_attr_name and not attribute.HasField(field):
+    if (
+        field is not None
+        and not attribute.ref_attr_name
+        and not getattr(attribute, field).ByteSize()
+    ):
         raise UsageError(subject, f"the attribute '{attribute.name}' has no value", _AGAIN)
 
 

@@ -1,7 +1,8 @@
 """PyTorch in: a `.pt2` of torch.export, or a function that makes an nn.Module.
 
 Both go through the exporter's own `onnx_ir.Model`, with no file between. The exporter's optimiser
-stays off: it would fold BatchNormalization away, and pruning and repair need its statistics.
+stays off: it would fold BatchNormalization away, and pruning and repair need its statistics. Only
+its constant folding runs.
 """
 
 from __future__ import annotations
@@ -97,6 +98,8 @@ def _export(subject: str, program: Any, args: tuple[Any, ...], **options: Any) -
             exported: Any = torch.onnx.export(
                 program, args, dynamo=True, optimize=False, verbose=False, **options
             )
+            model: ir.Model = exported.model
+            _fold(model)
         except Exception as error:  # any operator's own error can come up here
             reason: BaseException = error
             while reason.__cause__ is not None:
@@ -107,13 +110,29 @@ def _export(subject: str, program: Any, args: tuple[Any, ...], **options: Any) -
                 f"torch.onnx cannot export it: {type(reason).__name__}: {text}",
                 "check that torch.onnx.export(net, args, dynamo=True) works, and see --debug",
             ) from error
-    model: ir.Model = exported.model
     # The exporter notes where each node came from, with the paths of this machine.
     ClearMetadataAndDocStringPass()(model)
     for value in model.graph.initializers.values():
         if (tensor := value.const_value) is not None:
             value.const_value = ir.Tensor(tensor.numpy(), dtype=tensor.dtype, name=value.name)
     return model
+
+
+def _fold(model: ir.Model) -> None:
+    """What the exporter's optimiser does before its fusions: sizes to constants, chunk to Split.
+
+    No parameter is folded, so that each keeps the name it has in the module.
+    """
+    from onnxscript import optimizer
+
+    weights = set(model.graph.initializers.values())
+
+    def should_fold(node: ir.Node) -> bool | None:
+        keeps_weight = node.op_type not in ("Shape", "Size") and not weights.isdisjoint(node.inputs)
+        return False if keeps_weight else None
+
+    optimizer.fold_constants(model, should_fold=should_fold)
+    optimizer.remove_unused_nodes(model)
 
 
 def _find(spec: str) -> Callable[[], Any]:
