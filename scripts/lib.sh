@@ -50,7 +50,7 @@ make_venv() {
     fi
     say "make .venv with $python"
     "$python" -m venv --clear .venv
-    .venv/bin/python -m pip install --quiet --upgrade -c constraints.txt pip
+    .venv/bin/python -m pip install -qq --upgrade -c constraints.txt pip
 }
 
 # install_edgec [EXTRA]: an editable install with the tested pins; at once when nothing changed.
@@ -65,8 +65,8 @@ install_edgec() {
     if [ -n "$extra" ]; then
         # By name and version, before anything that depends on it: whoever needs torch later finds
         # this one and does not fetch another build.
-        .venv/bin/python -m pip install --quiet "$(grep '^torch==' constraints.txt)" -c constraints.txt
+        .venv/bin/python -m pip install -qq "$(grep '^torch==' constraints.txt)" -c constraints.txt
     fi
-    .venv/bin/python -m pip install --quiet -c constraints.txt -e ".${extra:+[$extra]}"
+    .venv/bin/python -m pip install -qq -c constraints.txt -e ".${extra:+[$extra]}"
     printf '%s\n' "$key" >"$stamp"
 }
