@@ -1,0 +1,181 @@
+"""The CPU, through ONNX Runtime."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+import onnx_ir as ir
+import onnxruntime as ort  # type: ignore[import-untyped, unused-ignore]
+from onnx_ir.passes.common import ShapeInferencePass
+from onnxruntime.capi import (  # type: ignore[import-untyped, unused-ignore]
+    onnxruntime_pybind11_state as ort_errors,
+)
+
+from edgec.errors import UnsupportedError, UsageError
+from edgec.model import to_bytes
+from edgec.targets.base import (
+    Artifact,
+    Feeds,
+    Outputs,
+    Refusal,
+    Target,
+    check_feeds,
+    named,
+    node_name,
+    op_name,
+)
+
+_FATAL = 4  # errors reach us as exceptions; ONNX Runtime need not print them too
+_SMALL_BYTES = 4096
+_REMEDY = "replace it in the source model, or choose another --target"
+_ERRORS = tuple(
+    getattr(ort_errors, name)
+    for name in ("EPFail", "EngineError", "Fail", "InvalidArgument", "InvalidGraph",
+                 "InvalidProtobuf", "NoModel", "NoSuchFile", "NotImplemented", "RuntimeException")
+)  # fmt: skip
+
+
+@dataclass(frozen=True)
+class CpuTarget(Target):
+    """Builds an ONNX file and runs it with ONNX Runtime's CPU kernels.
+
+    Args:
+        threads: Threads inside an operator; operators run one after the other.
+    """
+
+    backend: ClassVar[str] = "onnxruntime"
+    threads: int = 1
+
+    def supports(self, model: ir.Model) -> tuple[Refusal, ...]:
+        """Operators without a CPU kernel for their version and types.
+
+        ONNX Runtime names the first one only, so each kind of node is then tried by itself.
+        """
+        light = _without_weights(model)
+        reason = _refusal(light)
+        if reason is None:
+            return ()
+        ShapeInferencePass(check_type=False, data_prop=False)(light)
+        found: dict[tuple[str, str], list[str]] = {}
+        tried: dict[tuple[object, ...], str | None] = {}
+        for node in light.graph:
+            alone = _alone(node, light)
+            if alone is None:
+                continue
+            kind = (op_name(node), *(v and (v.dtype, v.const_value is None) for v in node.inputs))
+            if kind not in tried:
+                tried[kind] = _refusal(alone)
+            if why := tried[kind]:
+                found.setdefault((op_name(node), why), []).append(node_name(node))
+        if not found:
+            return (Refusal("", (), reason, _REMEDY),)
+        return tuple(Refusal(op, tuple(n), why, _REMEDY) for (op, why), n in found.items())
+
+    def load(self, artifact: Artifact) -> CpuRunnable:
+        """Make a session, with all of ONNX Runtime's graph optimisations."""
+        with _translated(str(artifact.entry), "cannot be loaded"):
+            return CpuRunnable(_session(str(artifact.entry), self.threads, optimise=True))
+
+
+@dataclass(frozen=True)
+class CpuRunnable:
+    """A session."""
+
+    session: Any
+
+    def run(self, feeds: Feeds) -> Outputs:
+        """Compute all outputs."""
+        check_feeds(feeds, [value.name for value in self.session.get_inputs()])
+        with _translated("onnxruntime", "fails while running"):
+            values = self.session.run(None, dict(feeds))
+        return named([value.name for value in self.session.get_outputs()], values)
+
+
+def _session(model: str | bytes, threads: int, *, optimise: bool) -> Any:
+    options = ort.SessionOptions()
+    options.intra_op_num_threads = threads
+    options.inter_op_num_threads = 1
+    options.execution_mode = ort.ExecutionMode.ORT_SEQUENTIAL
+    options.log_severity_level = _FATAL
+    level = ort.GraphOptimizationLevel
+    options.graph_optimization_level = level.ORT_ENABLE_ALL if optimise else level.ORT_DISABLE_ALL
+    return ort.InferenceSession(model, options, providers=["CPUExecutionProvider"])
+
+
+@contextmanager
+def _translated(subject: str, fact: str) -> Iterator[None]:
+    try:
+        yield
+    except ort_errors.InvalidArgument as error:
+        raise UsageError(subject, f"{fact}: {_clean(error)}", "check the inputs") from error
+    except _ERRORS as error:
+        raise UnsupportedError(subject, f"{fact}: {_clean(error)}", _REMEDY) from error
+
+
+def _refusal(model: ir.Model) -> str | None:
+    """Why ONNX Runtime does not take a model; None if it does."""
+    try:
+        _session(to_bytes(model), 1, optimise=False)
+    except _ERRORS as error:
+        return _clean(error)
+    return None
+
+
+def _clean(error: Exception) -> str:
+    """ONNX Runtime's message without status, source file and C++ signature, on one line."""
+    text = " ".join(str(error).split())
+    if text.startswith("[ONNXRuntimeError]"):
+        text = text.split(" : ", 3)[-1]
+    if text.startswith("/") and (start := text.find("(")) >= 0:
+        depth = 0
+        for end in range(start, len(text)):
+            depth += {"(": 1, ")": -1}.get(text[end], 0)
+            if depth == 0:
+                text = text[end + 1 :].removeprefix(" const").strip() or text
+                break
+    return text
+
+
+def _without_weights(model: ir.Model) -> ir.Model:
+    """A copy whose large initializers are inputs: a session of it needs next to no memory."""
+    light = model.clone()
+    for name, value in list(light.graph.initializers.items()):
+        tensor = value.const_value
+        if tensor is not None and tensor.nbytes > _SMALL_BYTES:
+            del light.graph.initializers[name]
+            value.dtype, value.shape = tensor.dtype, ir.Shape(tensor.shape.numpy())
+            value.const_value = None
+            light.graph.inputs.append(value)
+    return light
+
+
+def _alone(node: ir.Node, model: ir.Model) -> ir.Model | None:
+    """A model of this node; None if it has a body, or an input of unknown type."""
+    attributes = list(node.attributes.values())
+    if any(a.type in (ir.AttributeType.GRAPH, ir.AttributeType.GRAPHS) for a in attributes):
+        return None
+    copies: dict[str, ir.Value] = {}
+    inputs: list[ir.Value | None] = []
+    for value in node.inputs:
+        if value is None:
+            inputs.append(None)
+            continue
+        if value.type is None:
+            return None
+        copy = ir.Value(name=value.name, type=value.type, shape=value.shape)
+        copy.const_value = value.const_value
+        inputs.append(copies.setdefault(value.name or "", copy))
+    outputs = [ir.Value(name=value.name, type=value.type) for value in node.outputs]
+    new = ir.Node(node.domain, node.op_type, inputs, attributes, outputs=outputs, name=node.name)
+    graph = ir.Graph(
+        [value for value in copies.values() if value.const_value is None],
+        [value for value in outputs if value.name],
+        nodes=[new],
+        initializers=[value for value in copies.values() if value.const_value is not None],
+        opset_imports=dict(model.opset_imports),
+        name="alone",
+    )
+    return ir.Model(graph, ir_version=model.ir_version)
