@@ -1,0 +1,283 @@
+"""Activation statistics, streamed: memory does not depend on the number of samples.
+
+stream            runs a model batch by batch and yields chosen intermediate values
+channel_moments   mean and variance per channel of chosen values
+consumer_moments  the same for the inputs of all layers with weights, in one pass
+position_spread   standard deviations per output position, on one batch
+"""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence, Sized
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Protocol
+
+import numpy as np
+import onnx_ir as ir
+import onnxruntime as ort  # type: ignore[import-untyped, unused-ignore]
+from numpy.typing import NDArray
+from onnx_ir.convenience import extract
+
+from edgec.calibration.patches import Window, patch_spread
+from edgec.errors import UnsupportedError, UsageError
+from edgec.model import save, to_bytes
+
+Array = NDArray[Any]
+Floats = NDArray[np.float64]
+Run = Callable[[Mapping[str, Array]], dict[str, Array]]
+
+WEIGHTED = ("Conv", "ConvTranspose", "Gemm", "MatMul")
+_QUIET = 3  # ONNX Runtime logs errors only
+
+
+class Batches(Protocol):
+    """Samples for a model."""
+
+    def batches(self, batch_size: int) -> Iterator[Mapping[str, Array]]:
+        """Input name → array, `batch_size` samples at a time; the last batch may be smaller."""
+
+
+@dataclass
+class Moments:
+    """Mean and variance per channel, merged batch by batch (Chan et al.).
+
+    Attributes:
+        mean: float64[channels].
+        var: float64[channels], the population variance.
+        count: Elements seen per channel.
+    """
+
+    mean: Floats
+    var: Floats
+    count: int
+
+    @classmethod
+    def of(cls, values: Array, axis: int) -> Moments:
+        """Moments of one array over all axes but `axis`."""
+        rows = np.moveaxis(values, axis, -1).reshape(-1, values.shape[axis]).astype(np.float64)
+        return cls(rows.mean(0), rows.var(0), len(rows))
+
+    def merged(self, other: Moments) -> Moments:
+        """Moments of both samples together."""
+        count = self.count + other.count
+        if self.count == 0 or other.count == 0:
+            return self if other.count == 0 else other
+        share = other.count / count
+        gap = other.mean - self.mean
+        var = self.var + (other.var - self.var) * share + gap**2 * (share * (1 - share))
+        return Moments(self.mean + gap * share, var, count)
+
+
+@dataclass(frozen=True)
+class Spread:
+    """Standard deviations of one layer on one batch.
+
+    Attributes:
+        out: float64[channels, positions], of each output over the batch.
+        patch: float64[groups, positions], of the input elements that feed the position.
+    """
+
+    out: Floats
+    patch: Floats
+
+
+def batches_of(
+    model: ir.Model, data: Batches, batch_size: int, samples: int | None = None
+) -> Iterator[Mapping[str, Array]]:
+    """Batches of the data that the model can take.
+
+    Where the model fixes the size of a batch, that one is used, and a last batch that does not
+    fill it is left out. Of more than `samples` samples, so many are taken evenly from all (from
+    the beginning, where the data do not tell how many they are).
+    """
+    fixed = [
+        value.shape[0]
+        for value in model.graph.inputs
+        if value.shape is not None and len(value.shape) and isinstance(value.shape[0], int)
+    ]
+    size = fixed[0] if fixed else batch_size
+    found: Iterator[Mapping[str, Array]] = data.batches(size)
+    if samples is not None:
+        found = _evenly(found, size, samples, len(data) if isinstance(data, Sized) else samples)
+    for feeds in found:
+        if not fixed or all(len(array) == size for array in feeds.values()):
+            yield feeds
+
+
+def _evenly(
+    batches: Iterator[Mapping[str, Array]], size: int, samples: int, total: int
+) -> Iterator[Mapping[str, Array]]:
+    chosen = np.arange(min(samples, total)) * max(total, samples) // samples
+    held: dict[str, Array] = {}
+    seen = 0
+    for feeds in batches:
+        count = len(next(iter(feeds.values())))
+        here = chosen[(chosen >= seen) & (chosen < seen + count)] - seen
+        seen += count
+        picked = {name: np.asarray(array)[here] for name, array in feeds.items()}
+        held = {n: np.concatenate([held[n], a]) if held else a for n, a in picked.items()}
+        if len(next(iter(held.values()))) >= size:
+            yield {name: array[:size] for name, array in held.items()}
+            held = {name: array[size:] for name, array in held.items()}
+        if seen > chosen[-1]:
+            break
+    if held and len(next(iter(held.values()))):
+        yield held
+
+
+def stream(
+    model: ir.Model, names: Collection[str], data: Batches, batch_size: int = 16
+) -> Iterator[dict[str, Array]]:
+    """Runs the part of the model that computes the values `names`, batch by batch."""
+    run = runner(model, [v.name or "" for v in model.graph.inputs], names)
+    for feeds in batches_of(model, data, batch_size):
+        yield run(feeds)
+
+
+def runner(
+    model: ir.Model,
+    inputs: Sequence[str],
+    outputs: Collection[str],
+    like: Mapping[str, Array] | None = None,
+) -> Run:
+    """A function that computes the values `outputs` from the values `inputs`.
+
+    Args:
+        model: Where the values are; not changed.
+        inputs: Names of values that cut off all that lies before them.
+        outputs: Names of values; those that are inputs too are passed through.
+        like: Arrays with the types and ranks of inputs for which the model states none.
+
+    Raises:
+        UsageError: A name that is no value of the model.
+        UnsupportedError: A value is not a tensor.
+    """
+    wanted = [name for name in outputs if name not in inputs]
+    passed = [name for name in outputs if name in inputs]
+    run = _session(model, inputs, wanted, like or {}) if wanted else None
+
+    def compute(feeds: Mapping[str, Array]) -> dict[str, Array]:
+        found = {name: np.asarray(feeds[name]) for name in passed}
+        if run is not None:
+            found |= run(feeds)
+        return found
+
+    return compute
+
+
+def _session(
+    model: ir.Model, inputs: Sequence[str], wanted: Sequence[str], like: Mapping[str, Array]
+) -> Run:
+    try:
+        graph = extract(model.graph, list(inputs), list(wanted))
+    except ValueError as error:
+        raise UsageError("intermediate values", str(error), "name values of the model") from error
+    unused = [v for v in graph.inputs if not v.uses()]
+    for value in unused:
+        graph.inputs.remove(value)
+    for value in graph.inputs:
+        array = like.get(value.name or "")
+        if array is not None:
+            value.type = ir.TensorType(ir.DataType.from_numpy(array.dtype))
+            value.shape = ir.Shape([None] * array.ndim)
+    for value in graph.outputs:
+        value.shape = None  # a declared batch size need not be the one that runs
+    part = ir.Model(graph, ir_version=model.ir_version)
+    names = [v.name or "" for v in graph.inputs]
+    session = _load(part)
+
+    def run(feeds: Mapping[str, Array]) -> dict[str, Array]:
+        values = session.run(list(wanted), {name: feeds[name] for name in names})
+        for name, value in zip(wanted, values, strict=True):
+            if not isinstance(value, np.ndarray):
+                raise UnsupportedError(name, "is not a tensor", "build with --repair none")
+        return dict(zip(wanted, values, strict=True))
+
+    return run
+
+
+def _load(model: ir.Model) -> Any:
+    options = ort.SessionOptions()
+    options.log_severity_level = _QUIET
+    providers = ["CPUExecutionProvider"]
+    try:
+        return ort.InferenceSession(to_bytes(model), options, providers=providers)
+    except UnsupportedError:  # larger than one protobuf
+        with tempfile.TemporaryDirectory() as folder:
+            path = Path(folder, "model.onnx")
+            save(model, path)
+            return ort.InferenceSession(str(path), options, providers=providers)
+
+
+# --- what layers with weights see --------------------------------------------------------------
+
+
+def weighted_layers(model: ir.Model) -> list[ir.Node]:
+    """Every Conv, ConvTranspose, Gemm and MatMul whose second input is an initializer."""
+    return [
+        node
+        for node in model.graph
+        if node.domain == ""
+        and node.op_type in WEIGHTED
+        and node.inputs[0] is not None
+        and node.inputs[0].const_value is None
+        and node.inputs[1] is not None
+        and node.inputs[1].const_value is not None
+    ]
+
+
+def channel_axis(node: ir.Node) -> int:
+    """The axis of a layer's first input that its weight contracts."""
+    if node.op_type in ("Conv", "ConvTranspose"):
+        return 1
+    return 0 if node.attributes.get_int("transA", 0) else -1
+
+
+def channel_moments(
+    model: ir.Model, axes: Mapping[str, int], data: Batches, batch_size: int = 16
+) -> dict[str, Moments]:
+    """Mean and variance per channel of values; `axes` maps each name to its channel axis."""
+    found: dict[str, Moments] = {}
+    for values in stream(model, list(axes), data, batch_size):
+        for name, axis in axes.items():
+            new = Moments.of(values[name], axis)
+            found[name] = found[name].merged(new) if name in found else new
+    return found
+
+
+def consumer_moments(model: ir.Model, data: Batches, batch_size: int = 16) -> dict[str, Moments]:
+    """Moments of the input channels of every layer with weights: node output name → Moments."""
+    layers = weighted_layers(model)
+    inputs = {_in(node): channel_axis(node) for node in layers}
+    found = channel_moments(model, inputs, data, batch_size)
+    return {node.outputs[0].name or "": found[_in(node)] for node in layers if _in(node) in found}
+
+
+def position_spread(model: ir.Model, data: Batches, batch_size: int = 256) -> dict[str, Spread]:
+    """Spread of every Conv and Gemm on the first batch: node output name → Spread."""
+    layers = [n for n in weighted_layers(model) if n.op_type in ("Conv", "Gemm")]
+    names = {_in(n) for n in layers} | {n.outputs[0].name or "" for n in layers}
+    values = next(stream(model, names, data, batch_size), None)
+    if values is None:
+        raise UsageError("calibration data", "holds no full batch", "give more samples")
+    found = {}
+    for node in layers:
+        name = node.outputs[0].name or ""
+        x, y = values[_in(node)], values[name]
+        out = y.astype(np.float64).std(0).reshape(y.shape[1], -1)
+        if node.op_type == "Conv":
+            weight = node.inputs[1].const_value.shape.numpy()  # type: ignore[union-attr]
+            window = Window.of(node, tuple(weight[2:]), x.shape[2:])
+            patch = patch_spread(x, window, node.attributes.get_int("group", 1))
+        else:
+            patch = x.astype(np.float64).std().reshape(1, 1)
+        found[name] = Spread(out, patch)
+    return found
+
+
+def _in(node: ir.Node) -> str:
+    value = node.inputs[0]
+    assert value is not None
+    return value.name or ""
