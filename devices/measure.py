@@ -2,7 +2,7 @@
 
     first run of each            kept apart
     warm-up                      alternating, until steady, for at most a fifth of the time
-    block pairs                  a b, b a, … in random order, up to 40 pairs of up to 128 runs
+    block pairs                  a b, b a, … in random order, 40 to 80 pairs of up to 64 runs
 
 A block of three runs or more starts with one that is not timed: the other model has just taken
 the caches. Slow models get fewer pairs of single runs. To reach `min_blocks` pairs a measurement
@@ -22,7 +22,7 @@ from edgec.devices.base import Device, Latency, Pair, Run
 from edgec.devices.local import LocalDevice
 from edgec.devices.stats import Comparison, compare_blocks, is_steady
 
-_MAX_PAIRS, _MAX_RUNS = 40, 128
+_PAIRS, _MAX_RUNS = 40, 64
 _WARM_PART, _WINDOW_PART = 0.2, 0.01
 _SETTLED_RUNS = 3
 
@@ -71,7 +71,9 @@ def measure_pair(
         start = device.now()
         budget = round(budget_s * 1e9)
         first = [device.timed(run) for run in runs]
-        steady, cost = _warm_up(device, runs, start, budget)
+        steady, cost = [False, False], [float(ns) for ns in first]
+        if device.now() - start < budget:
+            steady, cost = _warm_up(device, runs, budget)
         left = max(0, budget - (device.now() - start))
         count, pairs = _plan(left, sum(cost), min_blocks)
         rng = np.random.default_rng(seed)
@@ -96,12 +98,10 @@ def compare(
     return compare_blocks(a.blocks, b.blocks, margin=margin, min_blocks=min_blocks, seed=seed)
 
 
-def _warm_up(
-    device: Device, runs: tuple[Run, Run], start: int, budget: int
-) -> tuple[list[bool], list[float]]:
+def _warm_up(device: Device, runs: tuple[Run, Run], budget: int) -> tuple[list[bool], list[float]]:
     """Run both in turn until steady: whether each was, and its latest median, ns."""
     windows: tuple[list[float], list[float]] = ([], [])
-    deadline = start + round(budget * _WARM_PART)
+    deadline = device.now() + round(budget * _WARM_PART)
     count = 1
     while True:
         for run, medians in zip(runs, windows, strict=True):
@@ -115,10 +115,9 @@ def _warm_up(
 def _plan(left: int, cost: float, min_blocks: int) -> tuple[int, int]:
     """(runs per block, pairs of blocks) for the time left, when one run of each costs `cost`."""
     total = left / max(1.0, cost)  # runs of each that fit
-    count = int(min(_MAX_RUNS, max(1, total // _MAX_PAIRS)))
-    if count > _SETTLED_RUNS:
-        count -= 1  # room for the run that is not timed
-    return count, max(min_blocks, min(_MAX_PAIRS, int(total // count)))
+    count = int(min(_MAX_RUNS, max(1, total // _PAIRS)))
+    untimed = int(count >= _SETTLED_RUNS)
+    return count, max(min_blocks, min(2 * _PAIRS, int(total // (count + untimed))))
 
 
 def _block(device: Device, run: Run, count: int) -> tuple[int, ...]:
