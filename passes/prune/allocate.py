@@ -5,7 +5,7 @@ is a multiple-choice knapsack: one option per group, maximal value, total cost w
 The cost of a layer is bilinear (inputs × outputs). It is linearised at the current widths, the
 knapsack is solved exactly, and this repeats; then single steps on the true cost use up what is left.
 
-    mckp      values are what is lost: minus the sum of removed scores
+    mckp      values are what is lost: the removed scores, in a concave form (`_value`)
     global    one threshold on all scores
     uniform   one kept ratio for all groups
 """
@@ -34,7 +34,7 @@ class Options:
         group: The group.
         order: int64[rows, depth], units of each row, least important first.
         lost: int64[options], units that every row loses.
-        values: float64[options], minus what is lost.
+        values: float64[options], what is lost, as a negative number.
         slots: float64[options, kinds], removed units per kind of the group.
         scores: float64[rows, depth], the scores behind `order`.
     """
@@ -74,14 +74,21 @@ def _options(group: Group, scores: Floats, round_to: int) -> Options:
     on_grid = (group.width - lost * per_step) % round_to == 0
     lost = lost[on_grid | (lost == 0)]
     sorted_scores = np.asarray(ranked)
-    total = np.concatenate([[0.0], np.cumsum(sorted_scores.sum(0))])
+    gone = np.concatenate([[0.0], np.cumsum(sorted_scores.sum(0))])
+    whole = max(float(scores[group.units].sum()), 1e-300)
     kinds = np.unique(group.kinds)
     kind_of = dict(zip(group.units.tolist(), group.kinds.tolist(), strict=True))
     table = np.asarray([[kind_of[u] for u in row] for row in np.asarray(order).tolist()])
     slots = np.stack(
         [np.concatenate([[0], np.cumsum((table == kind).sum(0))])[lost] for kind in kinds], axis=1
     ).astype(np.float64)
-    return Options(group, np.asarray(order), lost, -total[lost], slots, sorted_scores)
+    return Options(group, np.asarray(order), lost, _value(whole, gone[lost]), slots, sorted_scores)
+
+
+def _value(whole: float, gone: Floats) -> Floats:
+    """whole · log(share kept): the loss of single channels adds up, that of most of a group
+    counts for more than its sum, since what is left has to stand in for all of it."""
+    return whole * np.log(np.maximum(1 - gone / whole, 1e-9))
 
 
 class Problem:

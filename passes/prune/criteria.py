@@ -164,13 +164,19 @@ def _beta_rank(evidence: Evidence) -> Floats:
         if member.role != "out" or member.line.rows or spread is None:
             continue
         axes = tuple(a for a in range(member.weight.ndim) if a != member.line.axis)
-        raw = np.abs(member.weight).mean(axes) * spread.ratio
+        raw = np.abs(member.weight).mean(axes) * _spread_ratio(spread)
         low, high = float(raw.min()), float(raw.max())
         scaled = (raw - low) / max(high - low, 1e-30)
         own = np.unique(member.line.units)
         gathered = np.bincount(member.line.units.ravel(), scaled, minlength=units)
         total[own] = np.nan_to_num(total[own]) + gathered[own]
     return total
+
+
+def _spread_ratio(spread: Spread) -> Floats:
+    """Σ over positions of σ(out)/σ(in): float64[channels]; positions with constant input count 0."""
+    patch = np.repeat(spread.patch, len(spread.out) // len(spread.patch), axis=0)
+    return np.divide(spread.out, patch, out=np.zeros_like(spread.out), where=patch > 0).sum(1)
 
 
 def _random(evidence: Evidence) -> Floats:
@@ -192,14 +198,15 @@ CRITERIA: Mapping[str, Criterion] = {
 def scored(name: str, evidence: Evidence) -> tuple[Floats, dict[str, str]]:
     """Scores float64[units] comparable across groups, and why some groups have none.
 
-    Relative criteria are divided by their sum over the group: a score is the share of the group's
-    importance, so a channel of a narrow layer counts for more than one of a wide layer. A group
-    about which the criterion says nothing is not narrowed; its name and the reason are returned.
+    Relative criteria are divided by their sum over the group and multiplied by the number of layers
+    that read the group: a score is the share of importance that each reader loses, summed over
+    readers, as an absolute criterion counts it. A group about which the criterion says nothing is not narrowed; its name and the reason are returned.
     """
     criterion = CRITERIA.get(name)
     if criterion is None:
         raise UsageError(f"criterion '{name}'", "is unknown", f"one of: {', '.join(CRITERIA)}")
     raw = criterion.score(evidence)
+    readers = _readers(evidence)
     scores = np.zeros(evidence.groups.units)
     silent = {}
     for group in evidence.groups:
@@ -208,8 +215,18 @@ def scored(name: str, evidence: Evidence) -> tuple[Floats, dict[str, str]]:
             silent[group.name] = f"{name} has nothing to say about it"
             continue
         total = float(own.sum())
-        scores[group.units] = own if criterion.absolute else own / (total if total > 0 else 1.0)
+        share = readers[group.units] / (total if total > 0 else 1.0)
+        scores[group.units] = own if criterion.absolute else own * share
     return scores, silent
+
+
+def _readers(evidence: Evidence) -> Floats:
+    """Layers that read each unit: float64[units], at least 1."""
+    readers = np.zeros(evidence.groups.units)
+    for member in _weights(evidence):
+        if member.role == "in":
+            readers[np.unique(member.line.units)] += 1
+    return np.maximum(readers, 1)
 
 
 def pq_index(norms: Floats, p: float = 0.5, q: float = 1.0) -> float:

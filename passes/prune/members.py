@@ -57,7 +57,7 @@ def members(groups: ChannelGroups) -> Iterator[Member]:
         value = use.node.inputs[use.index]
         assert value is not None
         assert value.const_value is not None
-        shape = tuple(int(d) for d in value.const_value.shape)
+        shape = tuple(value.const_value.shape.numpy())
         for line in lines_of(use.labels, groups.unit_of, shape):
             key = (value, line.axis, line.units.tobytes())
             if key in seen:  # a shared weight counts once

@@ -12,7 +12,7 @@ import onnx_ir as ir
 from numpy.typing import NDArray
 
 from edgec.budget import Budget, Metric, human
-from edgec.calibration.moments import consumer_moments, consumer_spreads
+from edgec.calibration.moments import consumer_moments, position_spread
 from edgec.errors import BudgetError, UsageError
 from edgec.graph.channels import ChannelGroups, Group, channel_groups
 from edgec.graph.cost import CostModel, Totals, count
@@ -190,7 +190,7 @@ class Prune(Pass):
         if needs == "moments" and context.data is not None:
             moments = consumer_moments(groups.model, context.data)
         if needs == "spreads" and context.data is not None:
-            spreads = consumer_spreads(groups.model, context.data)
+            spreads = position_spread(groups.model, context.data)
         return Evidence(groups, context.rng("criterion"), moments, spreads)
 
 

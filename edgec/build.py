@@ -1,0 +1,406 @@
+"""The main job on one screen: a network in, a smaller and verified network out.
+
+load → fold → analyse → feasibility → prune → verify the cut → repair → fuse
+     → lower → verify the artifact → evaluate → measure → bundle
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import tempfile
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, Protocol
+
+import numpy as np
+import onnx_ir as ir
+
+from edgec import bundle
+from edgec.budget import human
+from edgec.calibration.data import Data, DataSpec, load_data
+from edgec.calibration.evaluate import Accuracy, evaluate, find_metric
+from edgec.compare import Comparison, Difference
+from edgec.devices.base import Pair
+from edgec.devices.measure import PRESETS, measure_pair
+from edgec.errors import BudgetError, UsageError
+from edgec.feeds import input_types, sample_feeds
+from edgec.graph.cost import Totals, count
+from edgec.graph.facts import facts_of
+from edgec.model import input_shapes, load, to_bytes
+from edgec.passes.base import Context
+from edgec.passes.fold import Fold
+from edgec.passes.fuse import FuseBatchNorm
+from edgec.passes.prune.prune import Preparation, Prune, PruneRecord
+from edgec.passes.repair import REPAIRS, RepairRecord, repair
+from edgec.passes.sequences import SplitSequences
+from edgec.planning import plan_of
+from edgec.recipe import Recipe
+from edgec.report import BeforeAfter, BudgetResult, Report
+from edgec.targets import Runnable, Target, refuse, resolve
+from edgec.verify import check_artifact, check_cut
+
+
+class Progress(Protocol):
+    """Who is told what happens."""
+
+    def phase(self, name: str) -> None:
+        """A phase begins."""
+
+    def say(self, text: str) -> None:
+        """A fact about the phase that runs."""
+
+
+class Silent:
+    """Tells nobody."""
+
+    def phase(self, name: str) -> None:
+        """Nothing."""
+
+    def say(self, text: str) -> None:
+        """Nothing."""
+
+
+def build(
+    model: Any,
+    *,
+    recipe: Recipe | None = None,
+    output: str | os.PathLike[str] | None = None,
+    force: bool = False,
+    data: DataSpec | None = None,
+    eval_data: DataSpec | None = None,
+    eval: str | None = None,
+    inputs: Mapping[str, Sequence[int]] | None = None,
+    measure: str | None = "rapid",
+    threads: int = 1,
+    dry_run: bool = False,
+    argv: Sequence[str] = (),
+    progress: Progress | None = None,
+    **options: Any,
+) -> Report:
+    """Builds a smaller network for a target, proves the cut, measures it, writes a bundle.
+
+    Args:
+        model: A path, `package.module:factory`, or a model in memory (see `edgec.load`).
+        recipe: The options; `Recipe()` if not given.
+        output: Folder of the bundle; None writes none.
+        force: Replace a bundle that is there.
+        data: Calibration samples (see `edgec.calibration.data.load_data`).
+        eval_data: Labelled samples for the accuracy; `data` if that has labels.
+        eval: `package.module:function`, the metric; top-1 if not given.
+        inputs: Concrete shapes for symbolic inputs.
+        measure: Preset of the measurement (`rapid`, `standard`), None for no measurement.
+        threads: Threads of the measured models.
+        dry_run: Stop after the feasibility table; nothing is cut or written.
+        argv: The command line, for the manifest.
+        progress: Told of every phase.
+        **options: Fields of the recipe, which they override: `target`, `flops`, `seed`, …
+
+    Raises:
+        EdgecError: Its exit code says what kind.
+    """
+    recipe = (recipe or Recipe()).with_options(options)
+    if recipe.repair not in REPAIRS:
+        raise UsageError(f"--repair {recipe.repair}", "is unknown", f"one of: {', '.join(REPAIRS)}")
+    if measure is not None and measure not in PRESETS:
+        raise UsageError(f"--measure {measure}", "is unknown", f"one of: {', '.join(PRESETS)}")
+    if output is not None and not dry_run:
+        bundle.check_output(output, force=force)
+    job = _Job(recipe, progress or Silent())
+    job.load(model, inputs, data, eval_data, eval)
+    prepared = job.analyse()
+    if dry_run:
+        return job.report(None, None)
+    cut = job.prune(prepared)
+    job.repair()
+    with tempfile.TemporaryDirectory() as scratch:
+        if output is None:
+            job.lower(Path(scratch) / "result", Path(scratch))
+            return job.finish(None, measure, threads)
+        with bundle.writing(output, force=force) as writer:
+            job.lower(writer.folder, Path(scratch))
+            report = job.finish(Path(output), measure, threads)
+            reasons = {d.name: d.reason for d in report.decisions if d.reason}
+            writer.seal(
+                job.manifest(argv, report, writer.folder / bundle.MODEL),
+                plan_of(cut.cut, job.source.sha256, reasons),
+                report.to_json(),
+            )
+    return report
+
+
+class _Job:
+    """The state of one build, phase by phase."""
+
+    def __init__(self, recipe: Recipe, progress: Progress) -> None:
+        self.recipe, self.progress = recipe, progress
+        self.target: Target = resolve(recipe.target, recipe.backend)
+        self.pruning = Prune(
+            recipe.budgets, recipe.criterion, recipe.allocator,
+            recipe.round_to or self.target.profile.channel_grid,
+            recipe.include, recipe.exclude,
+        )  # fmt: skip
+        self.context = Context(seed=recipe.seed)
+        self.seconds: dict[str, float] = {}
+        self.notes: list[str] = []
+        self.repaired = RepairRecord("none", 0)
+        self.cut_difference: list[Difference] = []
+        self.drift: list[Difference] = []
+        self.artifact_difference: list[Difference] = []
+
+    @contextmanager
+    def phase(self, name: str) -> Iterator[None]:
+        """Announces and times a phase."""
+        self.progress.phase(name)
+        start = time.perf_counter()
+        yield
+        self.seconds[name] = self.seconds.get(name, 0.0) + time.perf_counter() - start
+
+    def load(
+        self,
+        source: Any,
+        inputs: Mapping[str, Sequence[int]] | None,
+        data: DataSpec | None,
+        eval_data: DataSpec | None,
+        metric: str | None,
+    ) -> None:
+        """Reads the model and the samples."""
+        with self.phase("load"):
+            shapes = {k: tuple(v) for k, v in inputs.items()} if inputs else None
+            self.original = load(source, inputs=shapes)
+            self.source = _source(source, self.original)
+            self.metric = find_metric(metric)
+            types = input_types(self.original)
+            self.data: Data | None = None if data is None else load_data(data, types)
+            self.eval_data = self.data if eval_data is None else load_data(eval_data, types)
+            if metric is not None and (self.eval_data is None or not self.eval_data.has_labels):
+                raise UsageError("--eval", "needs labelled samples", "give --data with labels")
+            self.context.data = self.data
+            model = load(self.original)
+            model = SplitSequences()(Fold()(model, self.context), self.context)
+            self.model = model
+            self.totals = count(model, facts_of(model, input_shapes(model)))
+            self.progress.say(_describe(self.source.name, model, self.totals))
+            if self.data is None:
+                self.notes.append("no data: only criteria and repairs that need none were used")
+                self.progress.say(self.notes[-1])
+        refuse(self.target, self.target.supports(self.original))
+
+    def analyse(self) -> Preparation:
+        """Channel groups, and whether the budgets can be met."""
+        with self.phase("analyse"):
+            from edgec.graph.channels import channel_groups
+
+            self.pruning.requires(self.model, self.context)
+            self.groups = channel_groups(self.model)
+            channels = sum(g.width for g in self.groups)
+            pinned = sum(len(p.units) for p in self.groups.pinned)
+            self.progress.say(f"{len(self.groups)} groups, {channels} channels · {pinned} pinned")
+        with self.phase("budget"):
+            self.prepared = self.pruning.prepare(self.groups)
+            for row in self.prepared.feasibility():
+                self.progress.say(
+                    f"{row.metric}: smallest {row.floor / row.original:.3f}   "
+                    f"asked {row.bound / row.original:.3f}   original 1.000   "
+                    + ("feasible" if row.feasible else "not feasible")
+                )
+            self.prepared.check()
+        return self.prepared
+
+    def prune(self, prepared: Preparation) -> PruneRecord:
+        """Scores, allocates, cuts; proves the cut."""
+        with self.phase("prune"):
+            cut = self.pruning.cut(prepared, self.context)
+            self.record: PruneRecord = self.context.records[self.pruning.name]
+            self.context.done.append(self.pruning.name)
+            narrowed = sum(d.kept < d.width for d in self.record.decisions)
+            self.progress.say(
+                f"{self.record.criterion} → {self.record.allocator} · widths on "
+                f"{self.record.round_to}s · {narrowed} groups narrowed"
+            )
+        with self.phase("verify"):
+            feeds = sample_feeds(self.model, self.data, self.recipe.seed)
+            self.cut_difference = check_cut(cut, feeds)
+            worst = max((d.max_rel for d in self.cut_difference), default=0.0)
+            self.progress.say(f"cut equals masked network: max. relative difference {worst:.1e}")
+        return self.record
+
+    def repair(self) -> None:
+        """Repairs what the cut damaged, then folds BatchNormalization."""
+        cut = self.record.cut
+        with self.phase("repair"):
+            self.repaired = repair(
+                self.recipe.repair, self.model, cut, self.data, seed=self.recipe.seed
+            )
+            change = (
+                ""
+                if self.repaired.before is None or self.repaired.after is None
+                else f" · output error {self.repaired.before:.3g} → {self.repaired.after:.3g}"
+            )
+            self.progress.say(f"{self.repaired.method}, {self.repaired.samples} samples{change}")
+            self.notes += self.repaired.notes
+        self.result_totals = count(cut.model, facts_of(cut.model, input_shapes(self.model)))
+        self.check_budgets()
+        self.final = FuseBatchNorm()(load(cut.model), self.context)
+
+    def check_budgets(self) -> None:
+        """The counted cost, not the predicted one, decides."""
+        for metric, bound in self.record.bounds.items():
+            if self.result_totals.get(metric) > bound:
+                raise BudgetError(
+                    f"the budget {human(bound, metric)} {metric}",
+                    f"is exceeded by the result: {human(self.result_totals.get(metric), metric)}",
+                    "this is a defect of edgec; please report the model",
+                )
+
+    def lower(self, folder: Path, scratch: Path) -> None:
+        """Builds the artifact, loads it, checks it against the network it was made from."""
+        with self.phase("lower"):
+            folder.mkdir(exist_ok=True)
+            refuse(self.target, self.target.supports(self.final))
+            self.artifact = self.target.build(self.final, folder)
+            self.runner: Runnable = self.target.load(self.artifact)
+            (scratch / "original").mkdir()
+            artifact = self.target.build(self.original, scratch / "original")
+            self.original_bytes = sum(f.stat().st_size for f in artifact.files)
+            self.result_bytes = sum(f.stat().st_size for f in self.artifact.files)
+            self.original_runner: Runnable = self.target.load(artifact)
+            feeds = sample_feeds(self.model, self.data, self.recipe.seed)
+            self.artifact_difference = check_artifact(self.record.cut.model, self.runner, feeds)
+            drift = Comparison()
+            drift.add(self.original_runner.run(feeds), self.runner.run(feeds), _samples(feeds))
+            self.drift = drift.result()
+            self.progress.say(
+                f"{self.target.backend} · {human(self.original_bytes, 'size')} → "
+                f"{human(self.result_bytes, 'size')} · loaded, run and compared"
+            )
+
+    def finish(self, path: Path | None, measure: str | None, threads: int) -> Report:
+        """Accuracy and latency of original and result, side by side."""
+        accuracy: BeforeAfter | None = None
+        if self.eval_data is not None and self.eval_data.has_labels:
+            with self.phase("evaluate"):
+                scores: list[Accuracy] = [
+                    evaluate(r.run, self.eval_data, self.metric)
+                    for r in (self.original_runner, self.runner)
+                ]
+                accuracy = BeforeAfter(*scores)
+                self.progress.say(
+                    f"{scores[0].name} {scores[0].value:.4f} → {scores[1].value:.4f}, "
+                    f"{scores[0].n} samples"
+                )
+        pair: Pair | None = None
+        if measure is not None:
+            with self.phase("measure"):
+                feeds = sample_feeds(self.model, self.data, self.recipe.seed, batch=1)
+                preset = PRESETS[measure]
+                pair = measure_pair(
+                    lambda: self.original_runner.run(feeds),
+                    lambda: self.runner.run(feeds),
+                    budget_s=preset.budget_s,
+                    min_blocks=preset.min_blocks,
+                    threads=threads,
+                    seed=self.recipe.seed,
+                )
+                self.progress.say(f"this machine, {threads} thread, n {pair.b.n}")
+        return self.report(path, accuracy, pair)
+
+    def report(
+        self, path: Path | None, accuracy: BeforeAfter | None, latency: Pair | None = None
+    ) -> Report:
+        """All that was found out so far."""
+        record: PruneRecord | None = self.context.records.get(self.pruning.name)
+        after: Totals | None = getattr(self, "result_totals", None)
+        budgets = tuple(
+            BudgetResult(
+                b.metric, str(b), row.bound, row.floor,
+                0 if after is None else after.get(b.metric), self.totals.get(b.metric),
+            )
+            for b, row in zip(self.recipe.budgets, self.prepared.feasibility(), strict=True)
+        )  # fmt: skip
+        return Report(
+            path, f"{self.target.name} ({self.target.backend})",
+            BeforeAfter(self.totals, after or self.totals),
+            BeforeAfter(getattr(self, "original_bytes", 0), getattr(self, "result_bytes", 0)),
+            budgets, self.pruning.chosen_criterion(self.context), self.recipe.allocator,
+            record.decisions if record else (), self.repaired, tuple(self.cut_difference),
+            tuple(self.artifact_difference), tuple(self.drift), accuracy, latency,
+            tuple(self.notes), dict(self.seconds), self.groups,
+        )  # fmt: skip
+
+    def manifest(self, argv: Sequence[str], report: Report, model: Path) -> bundle.Manifest:
+        """Everything that decides the bundle; nothing that depends on time or machine."""
+        numerics = [
+            bundle.Numeric(check, d.name, d.samples, d.max_abs, d.max_rel, tolerance)
+            for check, found, tolerance in (
+                ("cut", report.cut_difference, 1e-5),
+                ("artifact", report.artifact_difference, 1e-4),
+            )
+            for d in found
+        ]
+        accuracy = report.accuracy
+        scored = (
+            ()
+            if accuracy is None
+            else (
+                bundle.Scored(
+                    accuracy.before.name,
+                    accuracy.before.n,
+                    accuracy.before.value,
+                    accuracy.after.value,
+                ),
+            )
+        )
+        return bundle.Manifest(
+            source=self.source,
+            argv=bundle.command(argv),
+            seed=self.recipe.seed,
+            target={"name": self.target.name, "backend": self.target.backend},
+            passes=tuple({"name": name} for name in self.context.done),
+            data=None if self.data is None else self.data.describe(),
+            weights="original" if self.repaired.method == "none" else self.repaired.method,
+            budgets=tuple(
+                bundle.Budgeted(b.metric, b.asked, int(b.bound), b.achieved, b.original)
+                for b in report.budgets
+            ),
+            original=_costs(self.totals, self.original_bytes),
+            result=_costs(self.result_totals, model.stat().st_size),
+            numerics=tuple(numerics),
+            accuracy=scored,
+            reasons=tuple(
+                bundle.Reason(p.name, f"{len(p.units)} channels pinned: {p.why}")
+                for p in self.groups.pinned
+            ),
+        )
+
+
+def _costs(totals: Totals, size: int) -> bundle.Costs:
+    return bundle.Costs(totals.flops, totals.macs, totals.params, size)
+
+
+def _samples(feeds: Mapping[str, np.ndarray]) -> int:
+    return next((len(a) for a in feeds.values() if a.ndim), 1)
+
+
+def _source(source: Any, model: ir.Model) -> bundle.Source:
+    """Name, hash and size of what was built."""
+    if isinstance(source, str | os.PathLike) and Path(source).is_file():
+        path = Path(source)
+        return bundle.Source(path.name, bundle.file_hash(path), path.stat().st_size)
+    content = to_bytes(model)
+    name = source if isinstance(source, str) else model.graph.name or "model"
+    return bundle.Source(name, hashlib.sha256(content).hexdigest(), len(content))
+
+
+def _describe(name: str, model: ir.Model, totals: Totals) -> str:
+    opset = model.graph.opset_imports.get("", 0)
+    text = (
+        f"{name} · opset {opset} · {model.graph.num_nodes()} nodes · "
+        f"{human(totals.params, 'params')} params · {human(totals.flops, 'flops')}FLOPs "
+        f"({human(totals.macs, 'macs')}MACs)"
+    )
+    if totals.uncounted:
+        text += f" · not counted: {', '.join(totals.uncounted)}"
+    return text

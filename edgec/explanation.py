@@ -1,0 +1,118 @@
+"""Why a channel is tied or pinned: the path through the graph, by node name."""
+
+from __future__ import annotations
+
+import difflib
+from collections import deque
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import numpy as np
+
+from edgec.errors import UsageError
+from edgec.graph.channels import ChannelGroups, channel_groups
+from edgec.inspection import prepared
+
+
+@dataclass(frozen=True)
+class Step:
+    """One tie on the way: at node `via`, the channel goes with channel `index` of `name`."""
+
+    via: str
+    name: str
+    index: int
+
+
+@dataclass(frozen=True)
+class Explanation:
+    """All that goes with one channel.
+
+    Attributes:
+        channel: The channel asked about, `name:index`.
+        steps: Every channel of other makers that goes with it, nearest first, and the node that
+            ties it.
+        pins: Why it cannot be removed, if so.
+        group: The group it can be cut with; empty if it is pinned.
+        row: Rows of the group must lose equal counts; this channel's row, None for one row.
+    """
+
+    channel: str
+    steps: tuple[Step, ...]
+    pins: tuple[str, ...]
+    group: str
+    row: int | None
+
+    @property
+    def free(self) -> bool:
+        """Whether it can be cut."""
+        return not self.pins
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain data."""
+        return asdict(self)
+
+
+def explain(
+    model: Any, channel: str, *, inputs: Mapping[str, Sequence[int]] | None = None
+) -> Explanation:
+    """Explains one channel.
+
+    Args:
+        model: A path, `package.module:factory`, a model in memory, or `ChannelGroups`.
+        channel: `NODE:INDEX`, the node that makes the channel.
+        inputs: Concrete shapes for symbolic inputs.
+
+    Raises:
+        UsageError: No such node or index.
+    """
+    groups = model if isinstance(model, ChannelGroups) else channel_groups(prepared(model, inputs))
+    atom = _atom(groups, channel)
+    unit = int(groups.unit_of[atom])
+    pins = [
+        f"{p.why}, at {p.where}" if p.where else p.why for p in groups.pinned if unit in p.units
+    ]
+    group = next((g for g in groups if unit in g.units), None)
+    row = None
+    if group is not None and group.rows > 1:
+        row = int(group.cells[group.units == unit][0])
+    return Explanation(channel, _steps(groups, atom), tuple(pins), group.name if group else "", row)
+
+
+def _atom(groups: ChannelGroups, channel: str) -> int:
+    name, _, number = channel.rpartition(":")
+    batches = groups.trace.atoms.batches
+    if not name or not number.isdigit():
+        raise UsageError(f"--channel {channel}", "is not NODE:INDEX", "for example conv1:17")
+    found = [b for b in batches if b.name == name]
+    if not found:
+        names = [b.name for b in batches]
+        near = difflib.get_close_matches(name, names, 3, 0.3) or names[:3]
+        raise UsageError(f"node '{name}'", "makes no channels", f"did you mean {', '.join(near)}?")
+    index = int(number)
+    if index >= found[0].stop - found[0].start:
+        size = found[0].stop - found[0].start
+        raise UsageError(f"--channel {channel}", f"is outside 0 … {size - 1}")
+    return found[0].start + index
+
+
+def _steps(groups: ChannelGroups, atom: int) -> tuple[Step, ...]:
+    """Breadth first over the recorded ties, inside the atom's unit."""
+    unit = groups.unit_of[atom]
+    edges: dict[int, list[tuple[int, str]]] = {}
+    for tie in groups.trace.atoms.ties:
+        inside = groups.unit_of[tie.a] == unit
+        for a, b in zip(tie.a[inside].tolist(), tie.b[inside].tolist(), strict=True):
+            edges.setdefault(a, []).append((b, tie.why))
+            edges.setdefault(b, []).append((a, tie.why))
+    batches = groups.trace.atoms.batches
+    starts = np.asarray([b.start for b in batches])
+    seen, steps, queue = {atom}, [], deque([atom])
+    while queue:
+        for other, via in edges.get(queue.popleft(), ()):
+            if other not in seen:
+                seen.add(other)
+                queue.append(other)
+                batch = batches[int(np.searchsorted(starts, other, "right")) - 1]
+                steps.append(Step(via, batch.name, other - batch.start))
+    return tuple(steps)

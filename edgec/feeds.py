@@ -1,0 +1,55 @@
+"""Inputs to run a model on: samples where there are any, else seeded random ones."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import onnx_ir as ir
+from numpy.typing import NDArray
+
+from edgec.calibration.data import Data
+from edgec.errors import UsageError
+from edgec.model import input_shapes
+
+Shape = tuple[int | None, ...]
+
+
+def input_types(model: ir.Model) -> dict[str, tuple[Any, Shape]]:
+    """Input name → (numpy dtype, shape with None for symbolic dimensions)."""
+    found: dict[str, tuple[Any, Shape]] = {}
+    for value in model.graph.inputs:
+        if value.dtype is None or value.shape is None:
+            raise UsageError(
+                f"input '{value.name}'", "has no type or no rank", "declare them in the model"
+            )
+        dims = tuple(d if isinstance(d, int) else None for d in value.shape)
+        found[value.name or ""] = (value.dtype.numpy(), dims)
+    return found
+
+
+def sample_feeds(
+    model: ir.Model, data: Data | None, seed: int, *, batch: int = 4
+) -> dict[str, NDArray[Any]]:
+    """One batch for every input: the first of `data`, or random values of the declared types.
+
+    Integers are drawn from {0, 1}, so that they are valid as indices and as masks; floats from
+    the normal distribution. `batch` counts where the model leaves it open.
+    """
+    if data is not None:
+        feeds = next(data.batches(batch), None)
+        if feeds is None:
+            raise UsageError("data", "holds fewer samples than one batch", "give more samples")
+        return feeds
+    rng = np.random.default_rng(seed)
+    found: dict[str, NDArray[Any]] = {}
+    shapes = input_shapes(model, default_batch=batch)
+    for name, (dtype, _) in input_types(model).items():
+        shape = shapes[name]
+        if np.issubdtype(dtype, np.floating):
+            found[name] = rng.standard_normal(shape).astype(dtype)
+        elif dtype == np.dtype(bool) or np.issubdtype(dtype, np.integer):
+            found[name] = rng.integers(0, 2, shape).astype(dtype)
+        else:
+            raise UsageError(f"input '{name}'", f"is of type {dtype}", "give --data")
+    return found

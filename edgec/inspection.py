@@ -1,0 +1,156 @@
+"""What a model is made of: operators, costs, channel groups, pins."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import numpy as np
+import onnx_ir as ir
+
+from edgec.graph.channels import ChannelGroups, channel_groups
+from edgec.graph.cost import CostModel, Totals, count, is_weight, node_cost
+from edgec.model import load
+from edgec.ops.rule import Fact
+from edgec.passes.base import Context
+from edgec.passes.fold import Fold
+from edgec.passes.prune.criteria import CRITERIA, Evidence, pq_index
+from edgec.passes.sequences import SplitSequences
+
+
+@dataclass(frozen=True)
+class OpRow:
+    """All nodes of one operator.
+
+    Attributes:
+        op: The operator.
+        count: Its nodes.
+        flops, macs: Their work; None where edgec has no rule for the operator.
+        params: Elements of the weights they read.
+    """
+
+    op: str
+    count: int
+    flops: int | None
+    macs: int | None
+    params: int
+
+
+@dataclass(frozen=True)
+class GroupRow:
+    """A channel group.
+
+    Attributes:
+        name: The node that makes its channels.
+        channels: Width of the axis.
+        removable: How many of them can be removed.
+        flops: FLOPs that go if the group is narrowed to the least.
+        prunability: PQ index of the channel norms: 0 all alike, towards 1 a few carry all.
+    """
+
+    name: str
+    channels: int
+    removable: int
+    flops: int
+    prunability: float
+
+
+@dataclass(frozen=True)
+class PinRow:
+    """Channels that stay, where and why."""
+
+    name: str
+    channels: int
+    where: str
+    why: str
+
+
+@dataclass(frozen=True)
+class Inspection:
+    """The result of `inspect`."""
+
+    inputs: Mapping[str, tuple[int, ...]]
+    opset: int
+    totals: Totals
+    ops: tuple[OpRow, ...]
+    groups: tuple[GroupRow, ...]
+    pinned: tuple[PinRow, ...]
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain data."""
+        return asdict(self)
+
+
+def prepared(model: Any, inputs: Mapping[str, Sequence[int]] | None = None) -> ir.Model:
+    """Loads a model and folds its constants: what every analysis starts from."""
+    loaded = load(model, inputs={k: tuple(v) for k, v in inputs.items()} if inputs else None)
+    context = Context()
+    return SplitSequences()(Fold()(loaded, context), context)
+
+
+def inspect(model: Any, *, inputs: Mapping[str, Sequence[int]] | None = None) -> Inspection:
+    """Analyses a model.
+
+    Args:
+        model: A path, `package.module:factory`, or a model in memory (see `load`).
+        inputs: Concrete shapes for symbolic inputs.
+    """
+    groups = channel_groups(prepared(model, inputs))
+    graph, facts = groups.model.graph, groups.facts
+    return Inspection(
+        {v.name or "": facts[v].shape or () for v in graph.inputs},
+        graph.opset_imports.get("", 0),
+        count(groups.model, facts),
+        _ops(groups),
+        _groups(groups),
+        tuple(PinRow(p.name, len(p.units), p.where, p.why) for p in groups.pinned),
+    )
+
+
+def _ops(groups: ChannelGroups) -> tuple[OpRow, ...]:
+    facts = groups.facts
+    rows: dict[str, OpRow] = {}
+    for node in groups.model.graph:
+        x = [None if v is None else facts.get(v, Fact()) for v in node.inputs]
+        cost = node_cost(node, x, [facts.get(v, Fact()) for v in node.outputs])
+        name = f"{node.domain}::{node.op_type}" if node.domain else node.op_type
+        old = rows.get(name, OpRow(name, 0, 0, 0, 0))
+        tensors = [
+            v.const_value for v in node.inputs if v is not None and v.const_value is not None
+        ]
+        known = cost is not None and old.flops is not None and old.macs is not None
+        rows[name] = OpRow(
+            name,
+            old.count + 1,
+            old.flops + cost.flops if known else None,  # type: ignore[operator, union-attr]
+            old.macs + cost.macs if known else None,  # type: ignore[operator, union-attr]
+            old.params + sum(t.size for t in tensors if is_weight(t)),
+        )
+    return tuple(sorted(rows.values(), key=lambda r: (-(r.flops or 0), r.op)))
+
+
+def _groups(groups: ChannelGroups) -> tuple[GroupRow, ...]:
+    model = CostModel(groups)
+    norms = CRITERIA["l2"].score(Evidence(groups, np.random.default_rng(0)))
+    none = np.zeros(model.slots)
+    rows = []
+    for number, group in enumerate(groups):
+        slots = model.slots_of_group[number]
+        most = [
+            min(int((group.kinds == kind).sum()), group.rows * (group.depth - 1))
+            for kind in np.unique(group.kinds)
+        ]
+        options = np.asarray([[0] * len(slots), most], np.float64)
+        flops = model.alternatives("flops", number, none, options)
+        own = norms[group.units]
+        rows.append(
+            GroupRow(
+                group.name,
+                group.width,
+                group.rows * (group.depth - 1) * group.per_unit,
+                int(flops[0] - flops[1]),
+                0.0 if np.isnan(own).any() else round(pq_index(own), 6),
+            )
+        )
+    return tuple(sorted(rows, key=lambda r: -r.flops))

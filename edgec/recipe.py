@@ -1,0 +1,111 @@
+"""A recipe: everything that decides a build, as data.
+
+A recipe comes from keyword arguments, from the command line, or from TOML:
+
+    target = "cpu"
+    flops = 0.4
+    criterion = "flap"
+    repair = "least-squares"
+    exclude = ["head*"]
+"""
+
+from __future__ import annotations
+
+import difflib
+import os
+import tomllib
+from collections.abc import Mapping
+from dataclasses import dataclass, fields, replace
+from pathlib import Path
+from typing import Any
+
+from edgec.budget import METRICS, Budget
+from edgec.errors import UsageError
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """The options of a build.
+
+    Attributes:
+        target: Where the result will run (`edgec targets`).
+        backend: What runs it there; None: the target's own.
+        flops, macs, params, size: Budgets: a kept ratio below 1 or an absolute (`300M`, `4MB`).
+        criterion: How channels are scored; `auto` is `flap` with data and `l2` without.
+        allocator: How widths are chosen: `mckp`, `global` or `uniform`.
+        round_to: Kept widths are multiples of this; None: the target's grid.
+        include, exclude: Patterns of node names: which groups may be narrowed.
+        repair: `auto`, `none`, `bias`, `recalibrate` or `least-squares`.
+        seed: Seed of everything random.
+    """
+
+    target: str = "cpu"
+    backend: str | None = None
+    flops: str | float | None = None
+    macs: str | float | None = None
+    params: str | float | None = None
+    size: str | float | None = None
+    criterion: str = "auto"
+    allocator: str = "mckp"
+    round_to: int | None = None
+    include: tuple[str, ...] = ()
+    exclude: tuple[str, ...] = ()
+    repair: str = "auto"
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        if self.seed < 0:
+            raise UsageError("--seed", f"is {self.seed}", "give 0 or more")
+        _ = self.budgets  # reads them: a malformed one is an error now
+
+    @property
+    def budgets(self) -> tuple[Budget, ...]:
+        """The budgets that were given."""
+        given = [(metric, getattr(self, metric)) for metric in METRICS]
+        return tuple(Budget.parse(metric, text) for metric, text in given if text is not None)
+
+    @classmethod
+    def load(cls, path: str | os.PathLike[str]) -> Recipe:
+        """Reads a TOML file.
+
+        Raises:
+            UsageError: The file is missing, is no TOML, or holds unknown or ill-typed options.
+        """
+        try:
+            text = Path(path).read_text(encoding="utf-8")
+            return cls().with_options(tomllib.loads(text), str(path))
+        except (OSError, UnicodeDecodeError) as error:
+            raise UsageError(str(path), f"cannot be read: {error}", "give a TOML file") from None
+        except tomllib.TOMLDecodeError as error:
+            raise UsageError(str(path), f"is not TOML: {error}", "see docs/recipes.md") from None
+
+    def with_options(self, options: Mapping[str, Any], subject: str = "recipe") -> Recipe:
+        """A copy with some options replaced.
+
+        Raises:
+            UsageError: An option is unknown or of the wrong type.
+        """
+        kinds = {f.name: str(f.type) for f in fields(self)}
+        changed: dict[str, Any] = {}
+        for name, value in options.items():
+            if name not in kinds:
+                near = difflib.get_close_matches(name, kinds, 1)
+                hint = f"did you mean '{near[0]}'?" if near else f"known: {', '.join(kinds)}"
+                raise UsageError(subject, f"has an unknown option '{name}'", hint)
+            changed[name] = _typed(subject, name, value, kinds[name])
+        return replace(self, **changed)
+
+
+def _typed(subject: str, name: str, value: Any, kind: str) -> Any:
+    """The value if it fits the annotation of its field; lists become tuples."""
+    if kind.startswith("tuple"):
+        if isinstance(value, str) or not all(isinstance(v, str) for v in value):
+            raise UsageError(subject, f"option '{name}' is not a list of strings")
+        return tuple(value)
+    allowed: dict[str, tuple[type, ...]] = {"str": (str,), "float": (float, int), "int": (int,)}
+    types = tuple(t for word, own in allowed.items() if word in kind.split(" | ") for t in own)
+    if value is None and "None" in kind:
+        return value
+    if isinstance(value, bool) or not isinstance(value, types):
+        raise UsageError(subject, f"option '{name}' is {value!r}", f"it takes {kind}")
+    return value

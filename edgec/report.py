@@ -1,0 +1,131 @@
+"""What a build found out, for people and for report.json."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from edgec.budget import Metric
+from edgec.calibration.evaluate import Accuracy
+from edgec.compare import Difference
+from edgec.devices.base import Pair
+from edgec.explanation import Explanation, explain
+from edgec.graph.channels import ChannelGroups
+from edgec.graph.cost import Totals
+from edgec.passes.prune.prune import Decision
+from edgec.passes.repair import RepairRecord
+
+
+@dataclass(frozen=True)
+class BudgetResult:
+    """A budget, and what became of it.
+
+    Attributes:
+        metric: `flops`, `macs`, `params` or `size`.
+        asked: As the user wrote it.
+        bound: The same as an absolute number.
+        floor: The least that the graph allows on the grid.
+        achieved: What the result has.
+        original: What the original has.
+    """
+
+    metric: Metric
+    asked: str
+    bound: float
+    floor: float
+    achieved: int
+    original: int
+
+    @property
+    def kept(self) -> float:
+        """achieved / original."""
+        return self.achieved / max(self.original, 1)
+
+
+@dataclass(frozen=True)
+class BeforeAfter:
+    """One figure of original and result."""
+
+    before: Any
+    after: Any
+
+
+@dataclass(frozen=True)
+class Report:
+    """The result of a build.
+
+    Attributes:
+        path: The bundle's folder, None if none was written.
+        target: Target and backend.
+        costs: FLOPs, MACs, parameters, bytes of weights; before and after.
+        file_bytes: Size of the model file; before and after.
+        budgets: One per budget.
+        criterion, allocator: How channels were chosen.
+        decisions: One per channel group.
+        repair: What the repair did.
+        cut_difference: The cut network against the masked original: the proof of the cut.
+        artifact_difference: The loaded artifact against the repaired network.
+        drift: The loaded artifact against the original, on the same inputs.
+        accuracy: Before and after, if there were labels.
+        latency: Measured side by side on this machine, None if measuring was switched off.
+        notes: What a reader has to know: missing data, assumptions.
+        seconds: Phase → wall time, s.
+    """
+
+    path: Path | None
+    target: str
+    costs: BeforeAfter
+    file_bytes: BeforeAfter
+    budgets: tuple[BudgetResult, ...]
+    criterion: str
+    allocator: str
+    decisions: tuple[Decision, ...]
+    repair: RepairRecord
+    cut_difference: tuple[Difference, ...]
+    artifact_difference: tuple[Difference, ...]
+    drift: tuple[Difference, ...]
+    accuracy: BeforeAfter | None
+    latency: Pair | None
+    notes: tuple[str, ...]
+    seconds: Mapping[str, float]
+    groups: ChannelGroups
+
+    def explain(self, channel: str) -> Explanation:
+        """Why a channel is tied or pinned (`NODE:INDEX`)."""
+        return explain(self.groups, channel)
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain data; raw latency samples included."""
+        return {
+            "path": None if self.path is None else str(self.path),
+            "target": self.target,
+            "costs": {"original": asdict(self.costs.before), "result": asdict(self.costs.after)},
+            "file_bytes": asdict(self.file_bytes),
+            "budgets": [{**asdict(b), "kept": b.kept} for b in self.budgets],
+            "criterion": self.criterion,
+            "allocator": self.allocator,
+            "groups": [asdict(d) for d in self.decisions],
+            "repair": asdict(self.repair),
+            "cut_difference": [asdict(d) for d in self.cut_difference],
+            "artifact_difference": [asdict(d) for d in self.artifact_difference],
+            "drift": [finite(asdict(d)) for d in self.drift],
+            "accuracy": None
+            if self.accuracy is None
+            else {"original": asdict(self.accuracy.before), "result": asdict(self.accuracy.after)},
+            "latency": None if self.latency is None else self.latency.to_json(),
+            "notes": list(self.notes),
+            "seconds": {name: round(value, 3) for name, value in self.seconds.items()},
+        }
+
+
+def finite(values: Mapping[str, Any]) -> dict[str, Any]:
+    """The same with infinities as None: JSON has no word for them."""
+    return {
+        k: None if isinstance(v, float) and v in (float("inf"), float("-inf")) else v
+        for k, v in values.items()
+    }
+
+
+__all__ = ["Accuracy", "BeforeAfter", "BudgetResult", "Report", "Totals", "finite"]
