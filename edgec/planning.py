@@ -9,7 +9,8 @@ import onnx_ir as ir
 
 from edgec.graph.channels import ChannelGroups
 from edgec.graph.cut import CutResult
-from edgec.graph.widths import Line, Mask as Alive, lines_of
+from edgec.graph.widths import Line, lines_of
+from edgec.graph.widths import Mask as Alive
 from edgec.ops.rule import Mix, Use
 from edgec.plan import Cut, Group, Mask, Plan, Role
 

@@ -203,7 +203,7 @@ class CostModel:
             tensor = value.const_value
             if tensor is None or not is_weight(tensor):
                 continue
-            shape = tuple(int(d) for d in tensor.shape)
+            shape = tuple(tensor.shape.numpy())
             itemsize = tensor.nbytes / max(tensor.size, 1)
             for node, i in value.uses() or [(None, 0)]:
                 use = None if node is None else self._uses.get((node, i))

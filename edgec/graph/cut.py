@@ -107,7 +107,7 @@ class _Cut:
             value = use.node.inputs[use.index]
             assert value is not None
             assert value.const_value is not None
-            shape = tuple(int(d) for d in value.const_value.shape)
+            shape = tuple(value.const_value.shape.numpy())
             lines = lines_of(use.labels, self.groups.unit_of, shape)
             lines = tuple(line for line in lines if not line.kept(self.alive).all())
             new_node = self.new_of[use.node]

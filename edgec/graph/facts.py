@@ -51,7 +51,7 @@ def _initializer(value: ir.Value) -> Fact:
     tensor = value.const_value
     if tensor is None:
         return Fact(value.dtype, _static(value))
-    shape = tuple(int(d) for d in tensor.shape)
+    shape = tuple(tensor.shape.numpy())
     small = int(np.prod(shape)) <= _SMALL and tensor.dtype != ir.DataType.STRING
     return Fact(tensor.dtype, shape, tensor.numpy() if small else None)
 
@@ -60,7 +60,7 @@ def _static(value: ir.Value) -> tuple[int, ...] | None:
     shape = value.shape
     if shape is None or not all(isinstance(d, int) for d in shape):
         return None
-    return tuple(int(d) for d in shape)  # type: ignore[arg-type]
+    return shape.numpy()
 
 
 class _Inference:

@@ -18,11 +18,11 @@ def lint(model: ir.Model) -> None:
     for value in (*model.graph.inputs, *model.graph.initializers.values()):
         known.add(value.name or "")
     for node in model.graph:
-        for value in node.inputs:
-            if value is not None and (value.name or "") not in known:
+        for read in node.inputs:
+            if read is not None and (read.name or "") not in known:
                 raise VerificationError(
                     f"node '{node.name or node.op_type}'",
-                    f"reads '{value.name}' before anything has made it",
+                    f"reads '{read.name}' before anything has made it",
                     "a pass left the graph out of order",
                 )
         for value in node.outputs:

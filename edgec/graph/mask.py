@@ -28,7 +28,7 @@ def masked_model(groups: ChannelGroups, alive: Mask) -> ir.Model:
         value = use.node.inputs[use.index]
         assert value is not None
         assert value.const_value is not None
-        shape = tuple(int(d) for d in value.const_value.shape)
+        shape = tuple(value.const_value.shape.numpy())
         lines = [
             line
             for line in lines_of(use.labels, groups.unit_of, shape)

@@ -29,7 +29,8 @@ class Line:
 
     def kept(self, alive: Mask) -> Mask:
         """bool, broadcasts to the tensor: which elements are kept."""
-        return alive[self.units]
+        kept: Mask = alive[self.units]
+        return kept
 
     def indices(self, alive: Mask) -> NDArray[np.int64]:
         """Kept positions along `axis`, ascending; size 1 on axes that share the pattern.
@@ -47,7 +48,8 @@ class Line:
     def positions(self, alive: Mask) -> Mask:
         """bool[size]: kept positions along `axis`, of the first row where rows differ."""
         kept = np.moveaxis(self.kept(alive), self.axis, -1)
-        return kept.reshape(-1, kept.shape[-1])[0]
+        first: Mask = kept.reshape(-1, kept.shape[-1])[0]
+        return first
 
     def length(self, alive: Mask) -> int:
         """New size of the axis."""

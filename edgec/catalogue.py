@@ -1,0 +1,70 @@
+"""What edgec can do, and what is installed for it."""
+
+from __future__ import annotations
+
+import platform
+from importlib.metadata import PackageNotFoundError, version
+
+from edgec._version import __version__
+from edgec.passes.base import Pass
+from edgec.passes.fold import Fold
+from edgec.passes.fuse import FuseBatchNorm
+from edgec.passes.prune.allocate import ALLOCATORS
+from edgec.passes.prune.criteria import CRITERIA
+from edgec.passes.prune.prune import Prune
+from edgec.passes.repair import REPAIRS
+from edgec.passes.sequences import SplitSequences
+
+PASSES: tuple[type[Pass], ...] = (Fold, SplitSequences, Prune, FuseBatchNorm)
+"""In the order in which a build runs them."""
+
+_NEEDS = {
+    "weights": "reads weights only",
+    "moments": "reads activations (--data)",
+    "spreads": "reads activations (--data)",
+}
+_REPAIRS = {
+    "none": "leaves the cut network as it is",
+    "bias": "folds the mean of removed channels into biases; without data from BatchNormalization",
+    "recalibrate": "takes BatchNormalization statistics anew (--data)",
+    "least-squares": "solves each layer's weights anew against the original's outputs (--data)",
+    "auto": "least-squares, then recalibrate if it helps; bias without data",
+}
+# Package, the extra it comes with (none: base), what it is for.
+_PACKAGES = (
+    ("onnx", "", "models"),
+    ("onnx-ir", "", "models"),
+    ("onnxruntime", "", "target cpu"),
+    ("numpy", "", "everything"),
+    ("torch", "torch", "PyTorch models (.pt2, package.module:factory)"),
+    ("onnxscript", "torch", "PyTorch models (.pt2, package.module:factory)"),
+    ("pillow", "images", "folders of images as --data"),
+)
+
+
+def catalogue() -> dict[str, dict[str, str]]:
+    """Title → name → one line."""
+    return {
+        "passes": {p.name: (p.__doc__ or "").splitlines()[0] for p in PASSES},
+        "criteria": {name: _NEEDS[c.needs] for name, c in CRITERIA.items()},
+        "allocators": {
+            name: (f.__doc__ or "").splitlines()[0].rstrip(".") for name, f in ALLOCATORS.items()
+        },
+        "repairs": {name: _REPAIRS[name] for name in REPAIRS},
+    }
+
+
+def examine() -> list[dict[str, str]]:
+    """One row per part: its version, and what to do if it is missing."""
+    rows = [
+        {"part": "edgec", "version": __version__, "state": "ok"},
+        {"part": "python", "version": platform.python_version(), "state": "ok"},
+    ]
+    for package, extra, purpose in _PACKAGES:
+        try:
+            rows.append({"part": package, "version": version(package), "state": f"ok · {purpose}"})
+        except PackageNotFoundError:
+            remedy = f"pip install 'edgec[{extra}]'" if extra else "pip install edgec"
+            state = f"missing · {purpose} · {remedy}"
+            rows.append({"part": package, "version": "", "state": state})
+    return rows

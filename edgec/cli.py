@@ -1,0 +1,309 @@
+"""The command line. It parses words and prints results; the work is in `edgec.build` and others.
+
+Exit codes are those of `edgec.errors`; 130 when interrupted.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+import traceback
+from collections.abc import Callable
+from functools import wraps
+from typing import Any
+
+import click
+from rich.markup import escape
+
+from edgec import console
+from edgec._version import __version__
+from edgec.errors import EdgecError, UsageError
+
+_INTERNAL, _INTERRUPTED = 1, 130
+
+
+def _shapes(texts: tuple[str, ...]) -> dict[str, tuple[int, ...]] | None:
+    """`name=1x3x224x224`, repeated."""
+    found: dict[str, tuple[int, ...]] = {}
+    for text in texts:
+        name, equals, dims = text.rpartition("=")
+        sizes = dims.lower().split("x") if dims else []
+        if not equals or not name or not all(s.isdigit() for s in sizes):
+            raise UsageError(
+                f"--input {text}", "is not NAME=SIZES", "for example image=1x3x224x224"
+            )
+        if name in found:
+            raise UsageError(f"--input {text}", f"gives '{name}' a second time")
+        found[name] = tuple(int(s) for s in sizes)
+    return found or None
+
+
+def _report_errors(command: Callable[..., None]) -> Callable[..., None]:
+    """Turns errors into one clear message and an exit code."""
+
+    @wraps(command)
+    def run(*args: Any, **kwargs: Any) -> None:
+        debug = click.get_current_context().find_root().params.get("debug", False)
+        try:
+            command(*args, **kwargs)
+        except EdgecError as error:
+            if debug:
+                traceback.print_exc()
+            _show(error)
+            sys.exit(error.exit_code)
+        except (KeyboardInterrupt, click.Abort):
+            print("interrupted", file=sys.stderr)
+            sys.exit(_INTERRUPTED)
+        except BrokenPipeError:
+            sys.stderr.close()  # the reader of our output has gone; nobody to tell
+            sys.exit(_INTERNAL)
+        except (click.ClickException, click.exceptions.Exit):
+            raise
+        except MemoryError:
+            _show(EdgecError("memory", "ran out", "try a machine with more, or a smaller batch"))
+            sys.exit(_INTERNAL)
+        except Exception as error:  # a defect: say so, without a traceback unless asked
+            if debug:
+                traceback.print_exc()
+            fact = f"failed with {type(error).__name__}: {error}"
+            _show(
+                EdgecError("edgec", fact, "this is a defect; --debug shows where, please report it")
+            )
+            sys.exit(_INTERNAL)
+
+    return run
+
+
+def _show(error: EdgecError) -> None:
+    out = console.printer(sys.stderr)
+    out.print(f"[bold red]error:[/bold red] {escape(error.subject)}: {escape(error.fact)}")
+    if error.remedy:
+        out.print(f"  {escape(error.remedy)}")
+    for note in getattr(error, "__notes__", ()):
+        out.print(f"  {escape(note)}")
+
+
+def _json(document: Any) -> None:
+    click.echo(json.dumps(document, indent=2, sort_keys=True, allow_nan=False))
+
+
+_as_json = click.option("--json", "as_json", is_flag=True, help="One JSON document on stdout.")
+_input = click.option(
+    "--input", "inputs", multiple=True, metavar="NAME=SIZES",
+    help="Concrete shape of an input, e.g. image=1x3x224x224. Repeatable.",
+)  # fmt: skip
+
+
+@click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
+@click.version_option(__version__, prog_name="edgec")
+@click.option("--debug", is_flag=True, help="Show the traceback of an error.")
+def main(debug: bool) -> None:
+    """Compile neural networks for edge devices: prune to a budget, prove the cut, repair, lower,
+    measure.
+
+    Exit codes: 0 ok, 1 internal, 2 usage or bad input, 3 budget not met, 4 unsupported operator,
+    5 device lost, 6 measurement not trustworthy, 7 verification failed, 8 lock mismatch,
+    130 interrupted.
+    """
+
+
+@main.command()
+@click.argument("model")
+@click.option("--recipe", "recipe_path", metavar="FILE", help="Options from a TOML file.")
+@click.option("--target", help="Where the result will run.  [default: cpu]")
+@click.option("--backend", help="What runs it there.  [default: the target's own]")
+@click.option("--flops", metavar="X", help="Budget: kept ratio below 1, or absolute (300M, 1.2G).")
+@click.option("--macs", metavar="X", help="Budget on multiply-adds.")
+@click.option("--params", metavar="X", help="Budget on parameters.")
+@click.option("--size", metavar="X", help="Budget on the bytes of the weights (0.5, 4MB).")
+@click.option("--criterion", help="How channels are scored.  [default: flap with data, else l2]")
+@click.option("--allocator", help="mckp, global or uniform.  [default: mckp]")
+@click.option(
+    "--round-to", type=int, help="Kept widths are multiples of this.  [default: the target's]"
+)
+@click.option(
+    "--include", multiple=True, metavar="PATTERN", help="Narrow only groups of these nodes."
+)
+@click.option("--exclude", multiple=True, metavar="PATTERN", help="Keep the groups of these nodes.")
+@click.option("--repair", help="none, bias, recalibrate, least-squares or auto.  [default: auto]")
+@click.option(
+    "--data", metavar="SPEC", help="Samples: .npz, a folder of images, package.module:function."
+)
+@click.option(
+    "--eval-data", metavar="SPEC", help="Labelled samples for the accuracy.  [default: --data]"
+)
+@click.option(
+    "--eval", "metric", metavar="PACKAGE.MODULE:FUNCTION", help="The metric.  [default: top-1]"
+)
+@_input
+@click.option("--seed", type=int, help="Seed of everything random.  [default: 0]")
+@click.option("--measure", default="rapid", show_default=True, help="rapid, standard or none.")
+@click.option(
+    "--threads", type=click.IntRange(1), default=1, show_default=True, help="Threads measured."
+)
+@click.option("-o", "--output", metavar="DIR", help="Folder of the bundle.")
+@click.option("--force", is_flag=True, help="Replace a bundle that is there.")
+@click.option("--dry-run", is_flag=True, help="Stop after the feasibility table.")
+@click.option(
+    "--explain", "explained", is_flag=True, help="Show every group and pin with its reason."
+)
+@_as_json
+@_report_errors
+def build(
+    model: str, recipe_path: str | None, data: str | None, eval_data: str | None,
+    metric: str | None, inputs: tuple[str, ...], measure: str, threads: int, output: str | None,
+    force: bool, dry_run: bool, explained: bool, as_json: bool, **options: Any,
+) -> None:  # fmt: skip
+    """Make MODEL smaller, prove it, measure it, write a bundle.
+
+    MODEL is an .onnx file, a .pt2 file of torch.export, or package.module:factory.
+    """
+    from edgec.build import build as run
+    from edgec.recipe import Recipe
+
+    if output is None and not dry_run:
+        raise UsageError("-o/--output", "is missing", "name a folder for the bundle, or --dry-run")
+    recipe = Recipe.load(recipe_path) if recipe_path else Recipe()
+    given = {k: v for k, v in options.items() if v not in (None, ())}
+    progress = console.PhaseLines()
+    try:
+        report = run(
+            model, recipe=recipe, output=output, force=force, data=data, eval_data=eval_data,
+            eval=metric, inputs=_shapes(inputs), measure=None if measure == "none" else measure,
+            threads=threads, dry_run=dry_run, argv=sys.argv[1:], progress=progress, **given,
+        )  # fmt: skip
+    finally:
+        progress.close()
+    if as_json:
+        _json(report.to_json())
+        return
+    out = console.printer()
+    if explained:
+        console.show_decisions(report, out)
+        out.print()
+    if not dry_run:
+        out.print()
+        console.show_report(report, out)
+
+
+@main.command()
+@click.argument("model")
+@_input
+@_as_json
+@_report_errors
+def inspect(model: str, inputs: tuple[str, ...], as_json: bool) -> None:
+    """Operators, FLOPs, parameters, channel groups and pins of MODEL."""
+    from edgec.inspection import inspect as run
+
+    found = run(model, inputs=_shapes(inputs))
+    if as_json:
+        _json(found.to_json())
+    else:
+        console.show_inspection(found, console.printer())
+
+
+@main.command()
+@click.argument("model")
+@click.option("--channel", required=True, metavar="NODE:INDEX", help="The channel, e.g. conv1:17.")
+@_input
+@_as_json
+@_report_errors
+def explain(model: str, channel: str, inputs: tuple[str, ...], as_json: bool) -> None:
+    """Why a channel of MODEL is tied to others or pinned: the path, by node name."""
+    from edgec.explanation import explain as run
+
+    found = run(model, channel, inputs=_shapes(inputs))
+    if as_json:
+        _json(found.to_json())
+    else:
+        console.show_explanation(found, console.printer())
+
+
+@main.command()
+@click.argument("first")
+@click.argument("second")
+@click.option("--data", metavar="SPEC", help="Samples; seeded random ones if not given.")
+@click.option("--seed", type=click.IntRange(0), default=0, show_default=True)
+@_input
+@_as_json
+@_report_errors
+def compare(
+    first: str, second: str, data: str | None, seed: int, inputs: tuple[str, ...], as_json: bool
+) -> None:
+    """How far the outputs of two models are apart."""
+    from edgec.comparing import compare_models
+    from edgec.report import finite
+
+    found = compare_models(first, second, data=data, seed=seed, inputs=_shapes(inputs))
+    if as_json:
+        from dataclasses import asdict
+
+        _json([finite(asdict(d)) for d in found])
+        return
+    if data is None:
+        console.printer(sys.stderr).print(" note     no data: seeded random inputs")
+    console.rows(
+        ("output", "samples", "max abs", "max rel", "SNR", "cosine"),
+        [
+            (d.name, str(d.samples), f"{d.max_abs:.3e}", f"{d.max_rel:.3e}",
+             "equal" if d.snr_db == float("inf") else f"{d.snr_db:.1f} dB", f"{d.cosine:.6f}")
+            for d in found
+        ],
+        console.printer(),
+    )  # fmt: skip
+
+
+@main.command()
+@_as_json
+@_report_errors
+def targets(as_json: bool) -> None:
+    """What edgec can build for."""
+    from dataclasses import asdict
+
+    from edgec.targets import load_profile, profile_names
+
+    profiles = [load_profile(name) for name in profile_names()]
+    if as_json:
+        _json([asdict(p) for p in profiles])
+        return
+    console.rows(
+        ("target", "backends", "widths on", "what it is"),
+        [(p.name, ", ".join(p.backends), str(p.channel_grid), p.title) for p in profiles],
+        console.printer(),
+    )
+
+
+@main.command()
+@_as_json
+@_report_errors
+def passes(as_json: bool) -> None:
+    """The passes, criteria, allocators and repairs there are."""
+    from edgec.catalogue import catalogue
+
+    found = catalogue()
+    if as_json:
+        _json(found)
+        return
+    out = console.printer()
+    for number, (title, entries) in enumerate(found.items()):
+        if number:
+            out.print()
+        console.rows((title, ""), [(name, text) for name, text in entries.items()], out)
+
+
+@main.command()
+@_as_json
+@_report_errors
+def doctor(as_json: bool) -> None:
+    """What is installed here, and what is missing for which feature."""
+    from edgec.catalogue import examine
+
+    found = examine()
+    if as_json:
+        _json(found)
+        return
+    console.rows(
+        ("part", "version", "state"),
+        [(row["part"], row["version"], row["state"]) for row in found],
+        console.printer(),
+    )

@@ -1,0 +1,190 @@
+"""How results and progress look in a terminal. stdout: the result. stderr: progress."""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections.abc import Sequence
+from typing import IO
+
+from rich.console import Console
+from rich.live import Live
+from rich.markup import escape
+from rich.spinner import Spinner
+from rich.table import Table
+
+from edgec.budget import human
+from edgec.explanation import Explanation
+from edgec.inspection import Inspection
+from edgec.report import Report
+
+
+def printer(file: IO[str] | None = None) -> Console:
+    """A console that does not wrap or colour what is not read by a person at a terminal."""
+    file = file or sys.stdout
+    console = Console(file=file, highlight=False, soft_wrap=True)
+    if not console.is_terminal:
+        console = Console(file=file, highlight=False, soft_wrap=True, width=200, no_color=True)
+    return console
+
+
+class PhaseLines:
+    """Progress on stderr: one line a fact, with a clock that runs on a terminal."""
+
+    def __init__(self) -> None:
+        self.console = printer(sys.stderr)
+        self._name = ""
+        self._start = time.perf_counter()
+        self._said = True
+        self._live: Live | None = None
+
+    def phase(self, name: str) -> None:
+        """Begins a phase; ends the one before."""
+        self.close()
+        self._name, self._said, self._start = name, False, time.perf_counter()
+        if self.console.is_terminal:
+            spinner = Spinner("dots", text=f" {name} …")
+            self._live = Live(spinner, console=self.console, transient=True)
+            self._live.start()
+
+    def say(self, text: str) -> None:
+        """Prints a fact behind the name of the phase, with the seconds it took."""
+        spent = time.perf_counter() - self._start
+        clock = f"  {spent:.1f} s" if spent >= 1 else ""
+        label = "" if self._said else self._name
+        self._said = True
+        self.console.print(f" [bold]{label:<10}[/bold]{escape(text)}[dim]{clock}[/dim]")
+
+    def close(self) -> None:
+        """Stops the clock."""
+        if self._live is not None:
+            self._live.stop()
+            self._live = None
+
+
+def show_report(report: Report, console: Console) -> None:
+    """The table of a build: original, result, kept."""
+    table = _table("", "original", "edgec", "kept", "")
+    before, after = report.costs.before, report.costs.after
+    budgets = {b.metric: b for b in report.budgets}
+    for metric, title in (
+        ("flops", "FLOPs"),
+        ("macs", "MACs"),
+        ("params", "params"),
+        ("size", "weights"),
+    ):
+        old, new = before.get(metric), after.get(metric)
+        budget = budgets.get(metric)
+        table.add_row(
+            title, human(old, metric), human(new, metric), f"{new / max(old, 1):.4f}",
+            f"budget {budget.asked}" if budget else "",
+        )  # fmt: skip
+    old_file, new_file = report.file_bytes.before, report.file_bytes.after
+    if new_file:
+        kept = f"{new_file / max(old_file, 1):.4f}"
+        table.add_row("file", human(old_file, "size"), human(new_file, "size"), kept, "")
+    if report.accuracy is not None:
+        a, b = report.accuracy.before, report.accuracy.after
+        change = f"{100 * (b.value - a.value):+.2f} points"
+        table.add_row(
+            a.name, f"{100 * a.value:.2f} %", f"{100 * b.value:.2f} %", change, f"{a.n} samples"
+        )
+    if report.latency is not None:
+        pair = report.latency
+        verdict = pair.comparison
+        interval = f"{verdict.verdict}, 95 % interval {verdict.low:.3f}-{verdict.high:.3f}"
+        for title, old_ms, new_ms, note in (
+            ("latency p50", pair.a.p50_ms, pair.b.p50_ms, interval),
+            ("latency p90", pair.a.p90_ms, pair.b.p90_ms, f"n {pair.b.n}, {pair.b.threads} thread"),
+        ):
+            ratio = f"{verdict.ratio:.3f}" if title.endswith("p50") else ""
+            table.add_row(title, _ms(old_ms), _ms(new_ms), ratio, note)
+    console.print(table)
+    worst = max((d.max_rel for d in report.cut_difference), default=0.0)
+    if report.cut_difference:
+        console.print(
+            f"\n proof    cut equals masked network: max. relative difference {worst:.1e}"
+        )
+    for note in report.notes:
+        console.print(f" note     {escape(note)}")
+    if report.path is not None:
+        console.print(f"\n [bold green]ok[/bold green]  {escape(str(report.path))}")
+
+
+def _ms(value: float | None) -> str:
+    return "n too small" if value is None else f"{value:.3g} ms"
+
+
+def show_decisions(report: Report, console: Console) -> None:
+    """Every group: width before and after, and why it was kept whole; every pin."""
+    table = _table("group", "channels", "kept", "why")
+    for decision in report.decisions:
+        table.add_row(decision.name, str(decision.width), str(decision.kept), decision.reason)
+    for pin in report.groups.pinned:
+        where = f" ({pin.where})" if pin.where else ""
+        table.add_row(pin.name, str(len(pin.units)), str(len(pin.units)), pin.why + where)
+    console.print(table)
+
+
+def show_inspection(found: Inspection, console: Console, most: int = 12) -> None:
+    """Operators, groups by the FLOPs they control, pins."""
+    totals = found.totals
+    shapes = ", ".join(f"{n} {'x'.join(map(str, s))}" for n, s in found.inputs.items())
+    console.print(
+        f" opset {found.opset} · {escape(shapes)} · {human(totals.params, 'params')} params · "
+        f"{human(totals.flops, 'flops')}FLOPs ({human(totals.macs, 'macs')}MACs)\n"
+    )
+    table = _table("operator", "count", "MFLOPs", "share", "params")
+    for row in found.ops:
+        flops = "unknown" if row.flops is None else f"{row.flops / 1e6:.3f}"
+        share = "" if row.flops is None else f"{100 * row.flops / max(totals.flops, 1):.1f} %"
+        table.add_row(row.op, str(row.count), flops, share, human(row.params, "params"))
+    console.print(table)
+    if found.groups:
+        console.print()
+        table = _table("group", "channels", "removable", "MFLOPs held", "prunability")
+        for group in found.groups[:most]:
+            table.add_row(
+                group.name, str(group.channels), str(group.removable), f"{group.flops / 1e6:.3f}",
+                f"{group.prunability:.3f}",
+            )  # fmt: skip
+        console.print(table)
+        if len(found.groups) > most:
+            console.print(f" … {len(found.groups) - most} more (--json shows all)")
+    if found.pinned:
+        console.print()
+        table = _table("pinned", "channels", "at", "why")
+        for pin in found.pinned[:most]:
+            table.add_row(pin.name, str(pin.channels), pin.where, pin.why)
+        console.print(table)
+        if len(found.pinned) > most:
+            console.print(f" … {len(found.pinned) - most} more (--json shows all)")
+
+
+def show_explanation(found: Explanation, console: Console, most: int = 40) -> None:
+    """The coupling path of a channel, and its pins."""
+    console.print(f" [bold]{escape(found.channel)}[/bold]")
+    for step in found.steps[:most]:
+        console.print(f"   → ({escape(step.via)}) → {escape(step.name)}:{step.index}")
+    if len(found.steps) > most:
+        console.print(f"   … {len(found.steps) - most} more (--json shows all)")
+    for pin in found.pins:
+        console.print(f" pinned: {escape(pin)}")
+    if found.free:
+        row = "" if found.row is None else f", row {found.row}: every row keeps the same count"
+        console.print(f" free to cut, in the group of {escape(found.group)}{row}")
+
+
+def _table(*titles: str) -> Table:
+    table = Table(box=None, pad_edge=False, padding=(0, 3, 0, 0), header_style="dim")
+    for number, title in enumerate(titles):
+        table.add_column(title, justify="left", no_wrap=True, min_width=10 if number == 0 else None)
+    return table
+
+
+def rows(titles: Sequence[str], lines: Sequence[Sequence[str]], console: Console) -> None:
+    """A plain table."""
+    table = _table(*titles)
+    for line in lines:
+        table.add_row(*(escape(cell) for cell in line))
+    console.print(table)
