@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
@@ -30,6 +30,8 @@ from edgec.targets.base import (
 
 _FATAL = 4  # errors reach us as exceptions; ONNX Runtime need not print them too
 _SMALL_BYTES = 4096
+_BODIES = (ir.AttributeType.GRAPH, ir.AttributeType.GRAPHS)
+_UNREGISTERED = " registered "
 _REMEDY = "replace it in the source model, or choose another --target"
 _ERRORS = tuple(
     getattr(ort_errors, name)
@@ -56,18 +58,24 @@ class CpuTarget(Target):
         """
         light = _without_weights(model)
         reason = _refusal(light)
+        if reason is not None:
+            with suppress(UnsupportedError):  # larger than one protobuf: the first answer stands
+                reason = _refusal(model)  # a kernel may want a large constant
         if reason is None:
             return ()
         ShapeInferencePass(check_type=False, data_prop=False)(light)
         found: dict[tuple[str, str], list[str]] = {}
         tried: dict[tuple[object, ...], str | None] = {}
-        for node in light.graph:
-            alone = _alone(node, light)
-            if alone is None:
-                continue
+        nodes = [] if _refusal(_alone(_identity(), light)) else light.graph
+        for node in nodes:
+            if any(a.type in _BODIES for a in node.attributes.values()):
+                continue  # its body reads values of the graph around it
             kind = (op_name(node), *(v and (v.dtype, v.const_value is None) for v in node.inputs))
             if kind not in tried:
-                tried[kind] = _refusal(alone)
+                tried[kind] = _refusal(_alone(node, light))
+                guessed = any(v is not None and v.type is None for v in node.inputs)
+                if guessed and _UNREGISTERED not in (tried[kind] or ""):
+                    tried[kind] = None  # it may be the guessed type that is refused
             if why := tried[kind]:
                 found.setdefault((op_name(node), why), []).append(node_name(node))
         if not found:
@@ -152,23 +160,25 @@ def _without_weights(model: ir.Model) -> ir.Model:
     return light
 
 
-def _alone(node: ir.Node, model: ir.Model) -> ir.Model | None:
-    """A model of this node; None if it has a body, or an input of unknown type."""
-    attributes = list(node.attributes.values())
-    if any(a.type in (ir.AttributeType.GRAPH, ir.AttributeType.GRAPHS) for a in attributes):
-        return None
+def _identity() -> ir.Node:
+    value = ir.Value(name="x", type=ir.TensorType(ir.DataType.FLOAT))
+    return ir.Node("", "Identity", [value], outputs=[ir.Value(name="y", type=value.type)])
+
+
+def _alone(node: ir.Node, model: ir.Model) -> ir.Model:
+    """A model of this node alone; inputs of unknown type are float."""
     copies: dict[str, ir.Value] = {}
     inputs: list[ir.Value | None] = []
     for value in node.inputs:
         if value is None:
             inputs.append(None)
             continue
-        if value.type is None:
-            return None
-        copy = ir.Value(name=value.name, type=value.type, shape=value.shape)
+        kind = value.type or ir.TensorType(ir.DataType.FLOAT)
+        copy = ir.Value(name=value.name, type=kind, shape=value.shape)
         copy.const_value = value.const_value
         inputs.append(copies.setdefault(value.name or "", copy))
     outputs = [ir.Value(name=value.name, type=value.type) for value in node.outputs]
+    attributes = list(node.attributes.values())
     new = ir.Node(node.domain, node.op_type, inputs, attributes, outputs=outputs, name=node.name)
     graph = ir.Graph(
         [value for value in copies.values() if value.const_value is None],

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import Any, ClassVar
 
 import onnx_ir as ir
+from google.protobuf.message import DecodeError  # type: ignore[import-untyped]
 from onnx.reference import ReferenceEvaluator
 from onnx_ir import serde
 
@@ -49,7 +50,7 @@ class ReferenceTarget(Target):
         """Read the ONNX file."""
         try:
             return ReferenceRunnable(ReferenceEvaluator(str(artifact.entry)))
-        except (RuntimeError, ValueError, OSError) as error:
+        except (RuntimeError, ValueError, OSError, DecodeError) as error:
             raise UnsupportedError(str(artifact.entry), f"cannot be loaded: {error}") from error
 
 
