@@ -7,6 +7,7 @@
     └── report.json      what was measured: latency, host, times
 
 The same inputs, options, seed and versions give the same bytes, with one exception: report.json.
+(Another kind of processor may round sums otherwise; repaired weights and differences show it.)
 Whatever depends on the time or the machine goes there and nowhere else, and for that reason the
 manifest does not hash it.
 
