@@ -141,6 +141,8 @@ def runner(
     inputs: Sequence[str],
     outputs: Collection[str],
     like: Mapping[str, Array] | None = None,
+    *,
+    optimise: bool = True,
 ) -> Run:
     """A function that computes the values `outputs` from the values `inputs`.
 
@@ -149,6 +151,7 @@ def runner(
         inputs: Names of values that cut off all that lies before them.
         outputs: Names of values; those that are inputs too are passed through.
         like: Arrays with the types and ranks of inputs for which the model states none.
+        optimise: Whether ONNX Runtime may fuse and re-order operators.
 
     Raises:
         UsageError: A name that is no value of the model.
@@ -156,7 +159,7 @@ def runner(
     """
     wanted = [name for name in outputs if name not in inputs]
     passed = [name for name in outputs if name in inputs]
-    run = _session(model, inputs, wanted, like or {}) if wanted else None
+    run = _session(model, inputs, wanted, like or {}, optimise) if wanted else None
 
     def compute(feeds: Mapping[str, Array]) -> dict[str, Array]:
         found = {name: np.asarray(feeds[name]) for name in passed}
@@ -168,7 +171,11 @@ def runner(
 
 
 def _session(
-    model: ir.Model, inputs: Sequence[str], wanted: Sequence[str], like: Mapping[str, Array]
+    model: ir.Model,
+    inputs: Sequence[str],
+    wanted: Sequence[str],
+    like: Mapping[str, Array],
+    optimise: bool,
 ) -> Run:
     try:
         graph = extract(model.graph, list(inputs), list(wanted))
@@ -186,7 +193,7 @@ def _session(
         value.shape = None  # a declared batch size need not be the one that runs
     part = ir.Model(graph, ir_version=model.ir_version)
     names = [v.name or "" for v in graph.inputs]
-    session = _load(part)
+    session = _load(part, optimise)
 
     def run(feeds: Mapping[str, Array]) -> dict[str, Array]:
         values = session.run(list(wanted), {name: feeds[name] for name in names})
@@ -198,8 +205,10 @@ def _session(
     return run
 
 
-def _load(model: ir.Model) -> Any:
+def _load(model: ir.Model, optimise: bool) -> Any:
     options = ort.SessionOptions()
+    if not optimise:
+        options.graph_optimization_level = ort.GraphOptimizationLevel.ORT_DISABLE_ALL
     options.log_severity_level = _QUIET
     providers = ["CPUExecutionProvider"]
     try:

@@ -40,7 +40,7 @@ from edgec.planning import plan_of
 from edgec.recipe import Recipe
 from edgec.report import BeforeAfter, BudgetResult, Report
 from edgec.targets import Runnable, Target, refuse, resolve
-from edgec.verify import check_artifact, check_cut
+from edgec.verify import Check, check_artifact, check_cut
 
 
 class Progress(Protocol):
@@ -146,9 +146,9 @@ class _Job:
         self.seconds: dict[str, float] = {}
         self.notes: list[str] = []
         self.repaired = RepairRecord("none", 0)
-        self.cut_difference: list[Difference] = []
+        self.cut_check = Check()
         self.drift: list[Difference] = []
-        self.artifact_difference: list[Difference] = []
+        self.artifact_check = Check()
 
     @contextmanager
     def phase(self, name: str) -> Iterator[None]:
@@ -222,9 +222,10 @@ class _Job:
             )
         with self.phase("verify"):
             feeds = sample_feeds(self.model, self.data, self.recipe.seed)
-            self.cut_difference = check_cut(cut, feeds)
-            worst = max((d.max_rel for d in self.cut_difference), default=0.0)
-            self.progress.say(f"cut equals masked network: max. relative difference {worst:.1e}")
+            self.cut_check = check_cut(cut, feeds)
+            self.progress.say(
+                f"cut equals masked network: max. relative difference {self.cut_check.worst:.1e}"
+            )
         return self.record
 
     def repair(self) -> None:
@@ -268,7 +269,7 @@ class _Job:
             self.result_bytes = sum(f.stat().st_size for f in self.artifact.files)
             self.original_runner: Runnable = self.target.load(artifact)
             feeds = sample_feeds(self.model, self.data, self.recipe.seed)
-            self.artifact_difference = check_artifact(self.record.cut.model, self.runner, feeds)
+            self.artifact_check = check_artifact(self.record.cut.model, self.runner, feeds)
             drift = Comparison()
             drift.add(self.original_runner.run(feeds), self.runner.run(feeds), _samples(feeds))
             self.drift = drift.result()
@@ -325,20 +326,17 @@ class _Job:
             BeforeAfter(self.totals, after or self.totals),
             BeforeAfter(getattr(self, "original_bytes", 0), getattr(self, "result_bytes", 0)),
             budgets, self.pruning.chosen_criterion(self.context), self.recipe.allocator,
-            record.decisions if record else (), self.repaired, tuple(self.cut_difference),
-            tuple(self.artifact_difference), tuple(self.drift), accuracy, latency,
+            record.decisions if record else (), self.repaired, self.cut_check,
+            self.artifact_check, tuple(self.drift), accuracy, latency,
             tuple(self.notes), dict(self.seconds), self.groups,
         )  # fmt: skip
 
     def manifest(self, argv: Sequence[str], report: Report, model: Path) -> bundle.Manifest:
         """Everything that decides the bundle; nothing that depends on time or machine."""
         numerics = [
-            bundle.Numeric(check, d.name, d.samples, d.max_abs, d.max_rel, tolerance)
-            for check, found, tolerance in (
-                ("cut", report.cut_difference, 1e-5),
-                ("artifact", report.artifact_difference, 1e-4),
-            )
-            for d in found
+            bundle.Numeric(check, d.name, d.samples, d.max_abs, d.max_rel, found.tolerance)
+            for check, found in (("cut", report.cut), ("artifact", report.artifact))
+            for d in found.differences
         ]
         accuracy = report.accuracy
         scored = (

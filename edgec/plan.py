@@ -1,19 +1,21 @@
 """The plan: which channels of which original weights were kept, so that anyone can check the cut.
 
     plan.json                        schema: plan.schema.json
-    ├── cuts    one entry per weight axis that lost indices
-    ├── masks   one entry per activation that a weight-less, channel-mixing operator reads (LRN)
+    ├── cuts    one entry per reader and weight axis that lost indices
+    ├── masks   one entry per activation that an operator mixes across channels (LRN, q·kᵀ)
     └── groups  one entry per channel group: its size, the indices kept, and why
 
-The check needs the original model and numpy only. *Zero*: in the original, multiply every
-initializer by the masks of its cuts whose role is ``in``, and every masked activation by its
-mask. *Cut*: take the kept indices of all cuts of an initializer. Both models
-compute the same outputs, up to rounding, as long as nothing repaired or fine-tuned the weights.
+The check needs the original model and numpy only. *Zero*: in the original, multiply what a node
+reads by the masks of its cuts whose role is ``in``, and by its masks. *Cut*: take, of every
+initializer as a node reads it, the kept indices of all that node's cuts. Both models compute the
+same outputs, up to rounding, as long as nothing repaired or fine-tuned the weights. A reader is a
+node and the position among its inputs; where several read one initializer, each keeps its own.
 
-A cut usually keeps the same indices everywhere along its axis. Where the weight is read in blocks
-(a grouped convolution: block g of the output axis reads its own input channels), each block has
-its own indices: `rows` then names the axes that are divided into equal blocks, in order, and
-`kept` holds one tuple of indices per block, the last of those axes running fastest.
+A cut usually keeps the same indices everywhere along its axis. Where the tensor is read in blocks
+(a grouped convolution: block g of the output axis reads its own input channels; attention: each
+head keeps its own), each block has its own indices: `rows` then names the axes that are divided
+into equal blocks, in order, and `kept` holds one tuple of indices per block, the last of those
+axes running fastest.
 """
 
 from __future__ import annotations
@@ -31,6 +33,8 @@ from edgec.errors import UsageError
 
 FORMAT = 1
 Role = Literal["in", "out", "both"]
+Kept = tuple[int, ...] | tuple[tuple[int, ...], ...]
+Rows = tuple[tuple[int, int], ...]
 
 
 @dataclass(frozen=True)
@@ -53,15 +57,15 @@ class Cut:
     initializer: str
     axis: int
     size: int
-    kept: tuple[int, ...] | tuple[tuple[int, ...], ...]
+    kept: Kept
     role: Role
     node: str
     input: int
-    rows: tuple[tuple[int, int], ...] = ()
+    rows: Rows = ()
 
     def blocks(self) -> tuple[tuple[int, ...], ...]:
         """The kept indices of every block; a single block when `rows` is not set."""
-        return self.kept if self.rows else (self.kept,)  # type: ignore[return-value]
+        return _blocks(self.kept, self.rows)
 
     def mask(self, shape: Sequence[int]) -> np.ndarray:
         """bool, broadcastable to `shape` (of the original array): True where an element is kept.
@@ -70,35 +74,73 @@ class Cut:
             UsageError: `shape` is not one this cut can be about.
         """
         where = f"plan: cut of '{self.initializer}' axis {self.axis}"
-        axes = [self.axis, *(axis for axis, _ in self.rows)]
-        if max(axes) >= len(shape) or shape[self.axis] != self.size:
-            raise UsageError(where, f"does not fit an array of shape {list(shape)}")
-        for axis, blocks in self.rows:
-            if shape[axis] % blocks:
-                raise UsageError(where, f"{blocks} blocks do not divide axis {axis} of {shape}")
-        # One row of the table per block; its first axes are the blocks, its last is `axis`.
-        table = np.zeros((prod(n for _, n in self.rows), self.size), bool)
-        for row, kept in zip(table, self.blocks(), strict=True):
-            row[list(kept)] = True
-        table = table.reshape([n for _, n in self.rows] + [self.size])
-        for position, (axis, blocks) in enumerate(self.rows):
-            table = np.repeat(table, shape[axis] // blocks, axis=position)
-        order = sorted(range(len(self.rows) + 1), key=[*axes[1:], self.axis].__getitem__)
-        full = [1] * len(shape)
-        for axis in axes:
-            full[axis] = shape[axis]
-        return table.transpose(order).reshape(full)
+        return _pattern(where, self.axis, self.size, self.blocks(), self.rows, shape)
 
 
 @dataclass(frozen=True)
 class Mask:
-    """Indices kept along one axis of an activation that an operator without weights reads."""
+    """Indices kept along one axis of an activation across whose channels a node mixes.
+
+    Args:
+        node: Name of that node.
+        input: Position of the activation among its inputs.
+        axis: Axis of the activation, counted from 0.
+        size: Length of that axis before the cut.
+        kept: Increasing original indices; one tuple of them per block when `rows` is set.
+        rows: (axis, blocks) of each axis that is divided into blocks with their own indices.
+    """
 
     node: str
     input: int
     axis: int
     size: int
-    kept: tuple[int, ...]
+    kept: Kept
+    rows: Rows = ()
+
+    def blocks(self) -> tuple[tuple[int, ...], ...]:
+        """The kept indices of every block; a single block when `rows` is not set."""
+        return _blocks(self.kept, self.rows)
+
+    def mask(self, shape: Sequence[int]) -> np.ndarray:
+        """bool, broadcastable to `shape` (of the original activation): True where kept.
+
+        Errors:
+            UsageError: `shape` is not one this mask can be about.
+        """
+        where = f"plan: mask of input {self.input} of '{self.node}'"
+        return _pattern(where, self.axis, self.size, self.blocks(), self.rows, shape)
+
+
+def _blocks(kept: Kept, rows: Rows) -> tuple[tuple[int, ...], ...]:
+    return kept if rows else (kept,)  # type: ignore[return-value]
+
+
+def _pattern(
+    where: str,
+    axis: int,
+    size: int,
+    blocks: Sequence[Sequence[int]],
+    rows: Rows,
+    shape: Sequence[int],
+) -> np.ndarray:
+    axes = [axis, *(other for other, _ in rows)]
+    if max(axes) >= len(shape) or shape[axis] != size:
+        raise UsageError(where, f"does not fit an array of shape {list(shape)}")
+    for other, count in rows:
+        if shape[other] % count:
+            raise UsageError(where, f"{count} blocks do not divide axis {other} of {list(shape)}")
+    # One row of the table per block; its first axes are the blocks, its last is `axis`.
+    table = np.zeros((prod(count for _, count in rows), size), bool)
+    for row, kept in zip(table, blocks, strict=True):
+        row[list(kept)] = True
+    table = table.reshape([count for _, count in rows] + [size])
+    for position, (other, count) in enumerate(rows):
+        table = np.repeat(table, shape[other] // count, axis=position)
+    order = sorted(range(len(rows) + 1), key=[*axes[1:], axis].__getitem__)
+    full = [1] * len(shape)
+    for other in axes:
+        full[other] = shape[other]
+    return table.transpose(order).reshape(full)
 
 
 @dataclass(frozen=True)
@@ -120,9 +162,9 @@ class Plan:
     masks: tuple[Mask, ...] = ()
     groups: tuple[Group, ...] = ()
 
-    def of(self, initializer: str) -> tuple[Cut, ...]:
-        """The cuts of one initializer."""
-        return tuple(cut for cut in self.cuts if cut.initializer == initializer)
+    def read_by(self, node: str, input: int) -> tuple[Cut, ...]:
+        """The cuts of the initializer at one input of a node."""
+        return tuple(cut for cut in self.cuts if (cut.node, cut.input) == (node, input))
 
     def to_json(self) -> dict[str, Any]:
         """As plain lists, numbers and strings, in the form plan.schema.json describes."""
@@ -134,15 +176,23 @@ class Plan:
                     "initializer": c.initializer,
                     "axis": c.axis,
                     "size": c.size,
-                    "kept": [[*row] for row in c.blocks()] if c.rows else [*c.kept],
                     "role": c.role,
                     "node": c.node,
                     "input": c.input,
-                    **({"rows": [[*row] for row in c.rows]} if c.rows else {}),
+                    **_kept_json(c.kept, c.rows),
                 }
                 for c in self.cuts
             ],
-            "masks": [{**vars(m), "kept": [*m.kept]} for m in self.masks],
+            "masks": [
+                {
+                    "node": m.node,
+                    "input": m.input,
+                    "axis": m.axis,
+                    "size": m.size,
+                    **_kept_json(m.kept, m.rows),
+                }
+                for m in self.masks
+            ],
             "groups": [{**vars(g), "kept": [*g.kept]} for g in self.groups],
         }
 
@@ -171,6 +221,12 @@ class Plan:
             tuple(_mask(place) for place in top.objects("masks")),
             tuple(_group(place) for place in top.objects("groups")),
         )
+
+
+def _kept_json(kept: Kept, rows: Rows) -> dict[str, Any]:
+    if not rows:
+        return {"kept": [*kept]}
+    return {"kept": [[*block] for block in _blocks(kept, rows)], "rows": [[*row] for row in rows]}
 
 
 def masked(array: np.ndarray, cuts: Sequence[Cut]) -> np.ndarray:
@@ -205,27 +261,10 @@ def taken(array: np.ndarray, cuts: Sequence[Cut]) -> np.ndarray:
 
 def _cut(place: Place) -> Cut:
     place.no_others("initializer", "axis", "size", "kept", "role", "node", "input", "rows")
-    axis, size = place.integer("axis"), place.integer("size", low=1)
-    rows: list[tuple[int, int]] = []
-    for pair in place.items("rows") if "rows" in place.value else ():
-        if not (isinstance(pair, list) and len(pair) == 2 and all(map(is_int, pair))):
-            raise place.error("'rows' is not a list of [axis, blocks]")
-        if pair[0] < 0 or pair[1] < 1 or pair[0] in (axis, *(known for known, _ in rows)):
-            raise place.error(f"'rows' has {pair}: every axis once, other than the cut axis")
-        rows.append((pair[0], pair[1]))
+    axis, size, kept, rows = _kept(place)
     role = place.text("role")
     if role not in get_args(Role):
         raise place.error(f"'role' is '{role}', not one of {', '.join(get_args(Role))}")
-    kept: tuple[int, ...] | tuple[tuple[int, ...], ...]
-    if rows:
-        lists = place.items("kept")
-        if len(lists) != prod(blocks for _, blocks in rows):
-            raise place.error(f"'kept' has {len(lists)} lists, 'rows' another number of blocks")
-        kept = tuple(_indices(place, one, size) for one in lists)
-        if len({len(one) for one in kept if one}) > 1:
-            raise place.error("'kept' has lists of unequal length")
-    else:
-        kept = _indices(place, place.items("kept"), size)
     return Cut(
         place.text("initializer"),
         axis,
@@ -234,20 +273,35 @@ def _cut(place: Place) -> Cut:
         cast(Role, role),
         place.text("node"),
         place.integer("input"),
-        tuple(rows),
+        rows,
     )
 
 
 def _mask(place: Place) -> Mask:
-    place.no_others("node", "input", "axis", "size", "kept")
-    size = place.integer("size", low=1)
-    return Mask(
-        place.text("node"),
-        place.integer("input"),
-        place.integer("axis"),
-        size,
-        _indices(place, place.items("kept"), size),
-    )
+    place.no_others("node", "input", "axis", "size", "kept", "rows")
+    axis, size, kept, rows = _kept(place)
+    return Mask(place.text("node"), place.integer("input"), axis, size, kept, rows)
+
+
+def _kept(place: Place) -> tuple[int, int, Kept, Rows]:
+    """The axis, its size, the kept indices, and the rows they differ in."""
+    axis, size = place.integer("axis"), place.integer("size", low=1)
+    rows: list[tuple[int, int]] = []
+    for pair in place.items("rows") if "rows" in place.value else ():
+        if not (isinstance(pair, list) and len(pair) == 2 and all(map(is_int, pair))):
+            raise place.error("'rows' is not a list of [axis, blocks]")
+        if pair[0] < 0 or pair[1] < 1 or pair[0] in (axis, *(known for known, _ in rows)):
+            raise place.error(f"'rows' has {pair}: every axis once, other than the cut axis")
+        rows.append((pair[0], pair[1]))
+    lists = place.items("kept")
+    if not rows:
+        return axis, size, _indices(place, lists, size), ()
+    if len(lists) != prod(blocks for _, blocks in rows):
+        raise place.error(f"'kept' has {len(lists)} lists, 'rows' another number of blocks")
+    kept = tuple(_indices(place, one, size) for one in lists)
+    if len({len(one) for one in kept if one}) > 1:
+        raise place.error("'kept' has lists of unequal length")
+    return axis, size, kept, tuple(rows)
 
 
 def _group(place: Place) -> Group:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping
 
 import numpy as np
@@ -12,7 +13,7 @@ from edgec.graph.cut import CutResult
 from edgec.graph.widths import Line, lines_of
 from edgec.graph.widths import Mask as Alive
 from edgec.ops.rule import Mix, Use
-from edgec.plan import Cut, Group, Mask, Plan, Role
+from edgec.plan import Cut, Group, Kept, Mask, Plan, Role, Rows
 
 # Operators whose weight both reads and makes a channel with one index.
 _BOTH = {"BatchNormalization", "InstanceNormalization"}
@@ -27,14 +28,15 @@ def plan_of(cut: CutResult, sha256: str, reasons: Mapping[str, str]) -> Plan:
         reasons: Group → why it was kept whole.
     """
     groups = cut.groups
+    names = reader_names(groups.model)
     cuts = []
     for use, _ in cut.uses:
         value = _input(use.node, use.index)
         shape = [int(d) for d in value.const_value.shape]  # type: ignore[union-attr, arg-type]
         for line in lines_of(use.labels, groups.unit_of, shape):
             if not line.kept(cut.alive).all():
-                cuts.append(_cut(use, value, shape, line, cut.alive))
-    masks = [mask for mix in groups.trace.mixes for mask in _masks(cut, mix)]
+                cuts.append(_cut(use, value, shape, line, cut.alive, names))
+    masks = [mask for mix in groups.trace.mixes for mask in _masks(cut, mix, names)]
     return Plan(
         sha256,
         tuple(sorted(cuts, key=lambda c: (c.initializer, c.axis, c.node, c.input))),
@@ -49,9 +51,17 @@ def _input(node: ir.Node, index: int) -> ir.Value:
     return value
 
 
-def node_name(node: ir.Node) -> str:
-    """The node's name; for a nameless one its first output, which is as unique."""
-    return node.name or node.outputs[0].name or node.op_type
+def reader_names(model: ir.Model) -> dict[ir.Node, str]:
+    """What a plan calls each node: its name, or its first output where that is not its alone."""
+    nodes = list(model.graph)
+    times = Counter(
+        name for n in nodes for name in {n.name, n.outputs[0].name if n.outputs else ""}
+    )
+    return {
+        n: n.name if n.name and times[n.name] == 1 else (n.outputs[0].name or "")
+        for n in nodes
+        if n.outputs
+    }
 
 
 def _role(use: Use, line: Line) -> Role:
@@ -60,29 +70,52 @@ def _role(use: Use, line: Line) -> Role:
     return "in" if line.axis in use.reads else "out"
 
 
-def _cut(use: Use, value: ir.Value, shape: list[int], line: Line, alive: Alive) -> Cut:
-    kept = line.kept(alive)
-    rows = tuple((axis, line.units.shape[axis]) for axis in line.rows)
-    name, size = value.name or "", shape[line.axis]
-    flat = np.moveaxis(kept, [*line.rows, line.axis], range(len(rows) + 1)).reshape(-1, size)
-    each = tuple(tuple(np.flatnonzero(row).tolist()) for row in flat)
-    node = node_name(use.node)
-    if not rows:
-        return Cut(name, line.axis, size, each[0], _role(use, line), node, use.index)
-    return Cut(name, line.axis, size, each, _role(use, line), node, use.index, rows)
+def _cut(
+    use: Use,
+    value: ir.Value,
+    shape: list[int],
+    line: Line,
+    alive: Alive,
+    names: Mapping[ir.Node, str],
+) -> Cut:
+    kept, rows = _kept(line, alive)
+    node, role = names[use.node], _role(use, line)
+    return Cut(value.name or "", line.axis, shape[line.axis], kept, role, node, use.index, rows)
 
 
-def _masks(cut: CutResult, mix: Mix) -> list[Mask]:
+def _masks(cut: CutResult, mix: Mix, names: Mapping[ir.Node, str]) -> list[Mask]:
     groups = cut.groups
     shape = groups.facts[_input(mix.node, mix.index)].shape or ()
     found = []
     for line in lines_of(mix.labels, groups.unit_of, shape):
-        kept = line.kept(cut.alive)
-        if kept.all() or line.rows:
-            continue
-        positions = tuple(np.flatnonzero(kept.ravel()).tolist())
-        found.append(Mask(node_name(mix.node), mix.index, line.axis, shape[line.axis], positions))
+        if not line.kept(cut.alive).all():
+            kept, rows = _kept(line, cut.alive)
+            node, size = names[mix.node], shape[line.axis]
+            found.append(Mask(node, mix.index, line.axis, size, kept, rows))
     return found
+
+
+def _kept(line: Line, alive: Alive) -> tuple[Kept, Rows]:
+    """Kept indices along the line's axis; one list per block where its rows differ."""
+    kept = line.kept(alive)
+    table = np.moveaxis(kept, [*line.rows, line.axis], range(len(line.rows) + 1))
+    table = table.reshape([kept.shape[axis] for axis in line.rows] + [kept.shape[line.axis]])
+    for position in range(len(line.rows)):
+        table = _blocks(table, position)
+    rows = tuple((a, n) for a, n in zip(line.rows, table.shape, strict=False) if n > 1)
+    lists = table.reshape(-1, table.shape[-1])
+    each = tuple(tuple(np.flatnonzero(one).tolist()) for one in lists)
+    return (each, rows) if rows else (each[0], ())
+
+
+def _blocks(table: Alive, axis: int) -> Alive:
+    """Merges equal neighbours along an axis into the fewest blocks of equal length."""
+    size = table.shape[axis]
+    for blocks in (n for n in range(1, size) if size % n == 0):
+        first = table.take(range(0, size, size // blocks), axis)
+        if np.array_equal(first.repeat(size // blocks, axis), table):
+            return first
+    return table
 
 
 def _group(groups: ChannelGroups, number: int, alive: Alive, reasons: Mapping[str, str]) -> Group:

@@ -16,6 +16,7 @@ from edgec.graph.channels import ChannelGroups
 from edgec.graph.cost import Totals
 from edgec.passes.prune.prune import Decision
 from edgec.passes.repair import RepairRecord
+from edgec.verify import Check
 
 
 @dataclass(frozen=True)
@@ -65,8 +66,8 @@ class Report:
         criterion, allocator: How channels were chosen.
         decisions: One per channel group.
         repair: What the repair did.
-        cut_difference: The cut network against the masked original: the proof of the cut.
-        artifact_difference: The loaded artifact against the repaired network.
+        cut: The cut network against the masked original: the proof of the cut.
+        artifact: The loaded artifact against the repaired network.
         drift: The loaded artifact against the original, on the same inputs.
         accuracy: Before and after, if there were labels.
         latency: Measured side by side on this machine, None if measuring was switched off.
@@ -83,8 +84,8 @@ class Report:
     allocator: str
     decisions: tuple[Decision, ...]
     repair: RepairRecord
-    cut_difference: tuple[Difference, ...]
-    artifact_difference: tuple[Difference, ...]
+    cut: Check
+    artifact: Check
     drift: tuple[Difference, ...]
     accuracy: BeforeAfter | None
     latency: Pair | None
@@ -108,8 +109,8 @@ class Report:
             "allocator": self.allocator,
             "groups": [asdict(d) for d in self.decisions],
             "repair": asdict(self.repair),
-            "cut_difference": [asdict(d) for d in self.cut_difference],
-            "artifact_difference": [asdict(d) for d in self.artifact_difference],
+            "cut": _check(self.cut),
+            "artifact": _check(self.artifact),
             "drift": [finite(asdict(d)) for d in self.drift],
             "accuracy": None
             if self.accuracy is None
@@ -118,6 +119,13 @@ class Report:
             "notes": list(self.notes),
             "seconds": {name: round(value, 3) for name, value in self.seconds.items()},
         }
+
+
+def _check(check: Check) -> dict[str, Any]:
+    return {
+        "tolerance": check.tolerance,
+        "differences": [finite(asdict(d)) for d in check.differences],
+    }
 
 
 def finite(values: Mapping[str, Any]) -> dict[str, Any]:
