@@ -100,11 +100,10 @@ def show_report(report: Report, console: Console) -> None:
             ratio = f"{verdict.ratio:.3f}" if title.endswith("p50") else ""
             table.add_row(title, _ms(old_ms), _ms(new_ms), ratio, note)
     console.print(table)
-    worst = max((d.max_rel for d in report.cut_difference), default=0.0)
-    if report.cut_difference:
-        console.print(
-            f"\n proof    cut equals masked network: max. relative difference {worst:.1e}"
-        )
+    if report.cut.differences:
+        worst = f"{report.cut.worst:.1e}"
+        console.print(f"
+ proof    cut equals masked network: max. relative difference {worst}")
     for note in report.notes:
         console.print(f" note     {escape(note)}")
     if report.path is not None:
