@@ -29,6 +29,7 @@ from edgec.errors import BudgetError, UsageError
 from edgec.feeds import input_types, sample_feeds
 from edgec.graph.cost import Totals, count
 from edgec.graph.facts import facts_of
+from edgec.graph.lint import lint
 from edgec.model import input_shapes, load, to_bytes
 from edgec.passes.base import Context
 from edgec.passes.fold import Fold
@@ -213,7 +214,9 @@ class _Job:
         """Scores, allocates, cuts; proves the cut."""
         with self.phase("prune"):
             cut = self.pruning.cut(prepared, self.context)
-            self.record: PruneRecord = self.context.records[self.pruning.name]
+            lint(cut.model)
+            record: PruneRecord = self.context.records[self.pruning.name]
+            self.record = record
             self.context.done.append(self.pruning.name)
             narrowed = sum(d.kept < d.width for d in self.record.decisions)
             self.progress.say(

@@ -13,7 +13,7 @@ from rich.markup import escape
 from rich.spinner import Spinner
 from rich.table import Table
 
-from edgec.budget import human
+from edgec.budget import Metric, human
 from edgec.explanation import Explanation
 from edgec.inspection import Inspection
 from edgec.report import Report
@@ -62,17 +62,17 @@ class PhaseLines:
             self._live = None
 
 
+_METRICS: dict[Metric, str] = {
+    "flops": "FLOPs", "macs": "MACs", "params": "params", "size": "weights",
+}  # fmt: skip
+
+
 def show_report(report: Report, console: Console) -> None:
     """The table of a build: original, result, kept."""
     table = _table("", "original", "edgec", "kept", "")
     before, after = report.costs.before, report.costs.after
     budgets = {b.metric: b for b in report.budgets}
-    for metric, title in (
-        ("flops", "FLOPs"),
-        ("macs", "MACs"),
-        ("params", "params"),
-        ("size", "weights"),
-    ):
+    for metric, title in _METRICS.items():
         old, new = before.get(metric), after.get(metric)
         budget = budgets.get(metric)
         table.add_row(
@@ -102,8 +102,7 @@ def show_report(report: Report, console: Console) -> None:
     console.print(table)
     if report.cut.differences:
         worst = f"{report.cut.worst:.1e}"
-        console.print(f"
- proof    cut equals masked network: max. relative difference {worst}")
+        console.print(f"\n proof    cut equals masked network: max. relative difference {worst}")
     for note in report.notes:
         console.print(f" note     {escape(note)}")
     if report.path is not None:

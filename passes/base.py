@@ -56,6 +56,7 @@ class Pass(ABC):
 
     def requires(self, model: ir.Model, context: Context) -> None:
         """Raises EdgecError if the pass cannot run on this model. Nothing by default."""
+        return
 
     @abstractmethod
     def run(self, model: ir.Model, context: Context) -> ir.Model:
@@ -63,6 +64,7 @@ class Pass(ABC):
 
     def ensures(self, model: ir.Model, context: Context) -> None:
         """Raises EdgecError if the result is not what the pass promises. Nothing by default."""
+        return
 
     def __call__(self, model: ir.Model, context: Context) -> ir.Model:
         """requires → run → ensures → lint."""

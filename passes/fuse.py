@@ -99,14 +99,15 @@ def _fuse(model: ir.Model, node: ir.Node) -> None:
 
 
 def _scaled(product: ir.Node, weight: NDArray[Any], scale: NDArray[Any]) -> NDArray[Any]:
-    if product.op_type == "Conv":
-        return weight * scale.reshape(-1, *[1] * (weight.ndim - 1))
-    if product.op_type == "Gemm":
-        return weight * (scale[:, None] if product.attributes.get_int("transB", 0) else scale[None])
-    group = product.attributes.get_int("group", 1)  # ConvTranspose: W[(g,i), o, k…]
-    rows = weight.reshape(group, -1, *weight.shape[1:])
-    rows = rows * scale.reshape(group, 1, -1, *[1] * (weight.ndim - 2))
-    return rows.reshape(weight.shape)
+    shape = [1] * weight.ndim
+    if product.op_type == "ConvTranspose":  # W[(g,i), o, k…]: each group has its own o
+        group = product.attributes.get_int("group", 1)
+        rows = weight.reshape(group, -1, *weight.shape[1:])
+        rows = rows * scale.reshape(group, 1, -1, *shape[2:])
+        return np.asarray(rows.reshape(weight.shape))
+    transposed = product.op_type == "Conv" or product.attributes.get_int("transB", 0) == 1
+    shape[0 if transposed else 1] = -1
+    return np.asarray(weight * scale.reshape(shape))
 
 
 def _initializer(model: ir.Model, like: ir.Value | None, data: NDArray[Any]) -> ir.Value:

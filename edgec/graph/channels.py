@@ -11,6 +11,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from itertools import pairwise
 
 import numpy as np
 import onnx_ir as ir
@@ -278,19 +279,17 @@ class _Analysis:
                 key = leader[key]
             return key
 
+        def keys(unit: int) -> list[object]:
+            found: list[object] = [("box", box) for box in cells.get(unit, {})]
+            return found or [("kind", int(kinds[unit]), maker[unit])]
+
         members: dict[object, list[int]] = {}
         for unit in np.flatnonzero(free).tolist():
-            keys = [("box", box) for box in cells.get(unit, {})] or [
-                ("kind", int(kinds[unit]), maker[unit])
-            ]
-            for other in keys[1:]:
-                leader[find(other)] = find(keys[0])
+            first, *others = keys(unit)
+            for other in others:
+                leader[find(other)] = find(first)
         for unit in np.flatnonzero(free).tolist():
-            key: object = next(
-                (("box", box) for box in cells.get(unit, {})),
-                ("kind", int(kinds[unit]), maker[unit]),
-            )
-            members.setdefault(find(key), []).append(unit)
+            members.setdefault(find(keys(unit)[0]), []).append(unit)
         for units in members.values():
             rows = [tuple(sorted(cells.get(unit, {}).items())) for unit in units]
             place = {row: i for i, row in enumerate(sorted(set(rows)))}
@@ -305,7 +304,7 @@ class _Analysis:
         pairs = np.unique(np.stack([self.unit_of[1:], batch_of[1:]]), axis=1)
         starts = np.searchsorted(pairs[0], np.arange(self.count + 1))
         numbers = pairs[1].tolist()
-        return [tuple(numbers[a:b]) for a, b in zip(starts[:-1], starts[1:], strict=True)]
+        return [tuple(numbers[a:b]) for a, b in pairwise(starts.tolist())]
 
     def pinned(self, makers: list[tuple[int, ...]]) -> tuple[Pinned, ...]:
         found: dict[tuple[str, str, str], list[int]] = {}

@@ -1,7 +1,8 @@
 """What a model costs, and what it would cost after a cut.
 
-`count` counts a model as it stands. `CostModel` predicts the count of a cut model from widths alone:
-operator formulas (`OpRule.flops`) are evaluated on predicted sizes, for many alternatives at once.
+`count` counts a model as it stands. `CostModel` predicts the count of a cut model from widths
+alone: operator formulas (`OpRule.flops`) are evaluated on predicted sizes, for many alternatives
+at once.
 """
 
 from __future__ import annotations
@@ -205,8 +206,8 @@ class CostModel:
                 continue
             shape = tuple(tensor.shape.numpy())
             itemsize = tensor.nbytes / max(tensor.size, 1)
-            for node, i in value.uses() or [(None, 0)]:
-                use = None if node is None else self._uses.get((node, i))
+            users = [self._uses.get((node, i)) for node, i in value.uses()]
+            for use in users or [None]:
                 lines = () if use is None else lines_of(use.labels, self.groups.unit_of, shape)
                 axes = self._axes(lines)
                 kept = [

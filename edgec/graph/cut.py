@@ -188,7 +188,7 @@ class _Cut:
         x = [None if v is None else facts.get(v, Fact()) for v in old.inputs]
         y = [facts.get(v, Fact()) for v in old.outputs]
         new_x = [
-            tuple(v.const_value.shape) if v is not None and v.const_value is not None
+            tuple(v.const_value.shape.numpy()) if v is not None and v.const_value is not None
             else self.new_shape(o)
             for v, o in zip(new.inputs, old.inputs, strict=True)
         ]  # fmt: skip

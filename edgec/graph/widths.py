@@ -53,7 +53,7 @@ class Line:
 
     def length(self, alive: Mask) -> int:
         """New size of the axis."""
-        rows = self.units.size // self.units.shape[self.axis]
+        rows: int = self.units.size // self.units.shape[self.axis]
         return int(self.kept(alive).sum()) // rows
 
 

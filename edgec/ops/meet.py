@@ -86,6 +86,11 @@ def adopt(n: LabelContext, i: int, result: Labels, rank: int) -> Labels:
     return tuple(kept)
 
 
+def _aligned(labels: Labels, own: int, rank: int) -> Labels:
+    """Labels of a value of rank `own`, its axes counted from the end as numpy does."""
+    return rename_axes(labels, lambda axis: axis + rank - own, rank)
+
+
 def meet(n: LabelContext, inputs: Sequence[int]) -> Labels:
     """The labels of an elementwise node over `inputs`, with numpy broadcasting."""
     inputs = [i for i in inputs if n.has(i)]
@@ -93,10 +98,7 @@ def meet(n: LabelContext, inputs: Sequence[int]) -> Labels:
     moving = [i for i in inputs if not n.is_param(i)]
     if not moving:
         moving, inputs = inputs, []
-    aligned = [
-        rename_axes(n.labels(i), lambda a, r=len(n.shape(i)): a + rank - r, rank)  # type: ignore[misc]
-        for i in moving
-    ]
+    aligned = [_aligned(n.labels(i), len(n.shape(i)), rank) for i in moving]
     shapes = [(1,) * (rank - len(n.shape(i))) + tuple(n.shape(i)) for i in moving]
     result = meet_labels(n, aligned, shapes)
     for i in inputs:

@@ -188,7 +188,7 @@ class LabelContext(View):
         return value is not None and value.const_value is not None
 
     def labels(self, i: int = 0) -> Labels:
-        """Labels of input `i`. An initializer that is read as data gets fresh atoms on each axis."""
+        """Labels of input `i`. An initializer read as data gets fresh atoms on each axis."""
         value = self.node.inputs[i] if self.has(i) else None
         if value is None:
             return ()

@@ -1,9 +1,9 @@
 """How much of each group to keep: exact allocation under budgets.
 
-Inside a group the best kept set of a given size is the top ones by score (of every row), so a budget
-is a multiple-choice knapsack: one option per group, maximal value, total cost within the budget.
-The cost of a layer is bilinear (inputs × outputs). It is linearised at the current widths, the
-knapsack is solved exactly, and this repeats; then single steps on the true cost use up what is left.
+Inside a group the best kept set of a given size is the top ones by score (of every row), so a
+budget is a multiple-choice knapsack: one option per group, maximal value, total cost within the
+budget. The cost of a layer is bilinear (inputs × outputs). It is linearised at the current widths,
+the knapsack is solved exactly, and this repeats; single steps on the true cost use up the rest.
 
     mckp      values are what is lost: the removed scores, in a concave form (`_value`)
     global    one threshold on all scores

@@ -2,10 +2,10 @@
 
 Every criterion gives raw scores float64[units]; `scored` makes them comparable across groups.
 Sources of the formulas:
-    l1, l2      magnitude of the weight slices (Li et al. 2017), averaged over all slices of a channel
+    l1, l2      magnitude of the weight slices (Li et al. 2017), mean over a channel's slices
     fpgm        distance to the other filters of the layer (He et al. 2019)
     bn_gamma    |γ| of BatchNormalization (Liu et al. 2017)
-    lamp        w² over the sum of squares not smaller in its layer (Lee et al. 2021), on channel norms
+    lamp        s² over the sum of all s² not smaller (Lee et al. 2021), s: channel norms
     flap        var(x) · ‖W[:, x]‖² (An et al. 2024): the output error that removal leaves once the
                 mean is folded into the bias
     beta_rank   mean |W| · Σ σ(out)/σ(in) (Beta-Rank)
@@ -174,9 +174,10 @@ def _beta_rank(evidence: Evidence) -> Floats:
 
 
 def _spread_ratio(spread: Spread) -> Floats:
-    """Σ over positions of σ(out)/σ(in): float64[channels]; positions with constant input count 0."""
+    """Σ over positions of σ(out)/σ(in): float64[channels]; 0 where the input is constant."""
     patch = np.repeat(spread.patch, len(spread.out) // len(spread.patch), axis=0)
-    return np.divide(spread.out, patch, out=np.zeros_like(spread.out), where=patch > 0).sum(1)
+    ratio: Floats = np.divide(spread.out, patch, out=np.zeros_like(spread.out), where=patch > 0)
+    return np.asarray(ratio.sum(1))
 
 
 def _random(evidence: Evidence) -> Floats:
@@ -200,7 +201,8 @@ def scored(name: str, evidence: Evidence) -> tuple[Floats, dict[str, str]]:
 
     Relative criteria are divided by their sum over the group and multiplied by the number of layers
     that read the group: a score is the share of importance that each reader loses, summed over
-    readers, as an absolute criterion counts it. A group about which the criterion says nothing is not narrowed; its name and the reason are returned.
+    readers, as an absolute criterion counts it. A group about which the criterion says nothing is
+    not narrowed; its name and the reason are returned.
     """
     criterion = CRITERIA.get(name)
     if criterion is None:
@@ -238,4 +240,5 @@ def pq_index(norms: Floats, p: float = 0.5, q: float = 1.0) -> float:
     norm_q = float((w**q).sum() ** (1 / q))
     if norm_q == 0:
         return 0.0
-    return 1 - len(w) ** (1 / q - 1 / p) * float((w**p).sum() ** (1 / p)) / norm_q
+    norm_p = float((w**p).sum() ** (1 / p))
+    return 1 - float(len(w) ** (1 / q - 1 / p)) * norm_p / norm_q

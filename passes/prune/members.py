@@ -47,7 +47,8 @@ class Member:
         shape = self.line.units.shape
         summed = tuple(a for a in range(statistic.ndim) if shape[a] == 1 and statistic.shape[a] > 1)
         values = np.broadcast_to(statistic.sum(summed, keepdims=True), shape)
-        return np.bincount(self.line.units.ravel(), values.ravel(), minlength=units)
+        flat = values.ravel().astype(np.float64)
+        return np.bincount(self.line.units.ravel(), flat, minlength=units).astype(np.float64)
 
 
 def members(groups: ChannelGroups) -> Iterator[Member]:
