@@ -99,7 +99,7 @@ def show_report(report: Report, console: Console) -> None:
         ):
             ratio = f"{verdict.ratio:.3f}" if title.endswith("p50") else ""
             table.add_row(title, _ms(old_ms), _ms(new_ms), ratio, note)
-    console.print(table)
+    _print(table, console)
     if report.cut.differences:
         worst = f"{report.cut.worst:.1e}"
         console.print(f"\n proof    cut equals masked network: max. relative difference {worst}")
@@ -121,7 +121,7 @@ def show_decisions(report: Report, console: Console) -> None:
     for pin in report.groups.pinned:
         where = f" ({pin.where})" if pin.where else ""
         table.add_row(pin.name, str(len(pin.units)), str(len(pin.units)), pin.why + where)
-    console.print(table)
+    _print(table, console)
 
 
 def show_inspection(found: Inspection, console: Console, most: int = 12) -> None:
@@ -137,7 +137,7 @@ def show_inspection(found: Inspection, console: Console, most: int = 12) -> None
         flops = "unknown" if row.flops is None else f"{row.flops / 1e6:.3f}"
         share = "" if row.flops is None else f"{100 * row.flops / max(totals.flops, 1):.1f} %"
         table.add_row(row.op, str(row.count), flops, share, human(row.params, "params"))
-    console.print(table)
+    _print(table, console)
     if found.groups:
         console.print()
         table = _table("group", "channels", "removable", "MFLOPs held", "prunability")
@@ -146,7 +146,7 @@ def show_inspection(found: Inspection, console: Console, most: int = 12) -> None
                 group.name, str(group.channels), str(group.removable), f"{group.flops / 1e6:.3f}",
                 f"{group.prunability:.3f}",
             )  # fmt: skip
-        console.print(table)
+        _print(table, console)
         if len(found.groups) > most:
             console.print(f" … {len(found.groups) - most} more (--json shows all)")
     if found.pinned:
@@ -154,7 +154,7 @@ def show_inspection(found: Inspection, console: Console, most: int = 12) -> None
         table = _table("pinned", "channels", "at", "why")
         for pin in found.pinned[:most]:
             table.add_row(pin.name, str(pin.channels), pin.where, pin.why)
-        console.print(table)
+        _print(table, console)
         if len(found.pinned) > most:
             console.print(f" … {len(found.pinned) - most} more (--json shows all)")
 
@@ -180,9 +180,17 @@ def _table(*titles: str) -> Table:
     return table
 
 
+def _print(table: Table, console: Console) -> None:
+    """Prints a table without the blanks that pad its lines."""
+    with console.capture() as captured:
+        console.print(table)
+    for line in captured.get().splitlines():
+        console.file.write(line.rstrip() + "\n")
+
+
 def rows(titles: Sequence[str], lines: Sequence[Sequence[str]], console: Console) -> None:
     """A plain table."""
     table = _table(*titles)
     for line in lines:
         table.add_row(*(escape(cell) for cell in line))
-    console.print(table)
+    _print(table, console)

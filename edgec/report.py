@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -92,6 +93,14 @@ class Report:
     notes: tuple[str, ...]
     seconds: Mapping[str, float]
     groups: ChannelGroups
+
+    def __str__(self) -> str:
+        """The table that the command line shows."""
+        from edgec.console import printer, show_report
+
+        text = io.StringIO()
+        show_report(self, printer(text))
+        return text.getvalue()
 
     def explain(self, channel: str) -> Explanation:
         """Why a channel is tied or pinned (`NODE:INDEX`)."""
