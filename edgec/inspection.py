@@ -12,7 +12,7 @@ import onnx_ir as ir
 from edgec.graph.channels import ChannelGroups, channel_groups
 from edgec.graph.cost import CostModel, Totals, count, is_weight, node_cost
 from edgec.model import load
-from edgec.ops.rule import Fact
+from edgec.ops.view import Fact
 from edgec.passes.base import Context
 from edgec.passes.fold import Fold
 from edgec.passes.prune.criteria import CRITERIA, Evidence, pq_index

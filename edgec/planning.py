@@ -12,7 +12,7 @@ from edgec.graph.channels import ChannelGroups
 from edgec.graph.cut import CutResult
 from edgec.graph.widths import Line, lines_of
 from edgec.graph.widths import Mask as Alive
-from edgec.ops.rule import Mix, Use
+from edgec.ops.tracing import Mix, Use
 from edgec.plan import Cut, Group, Kept, Mask, Plan, Role, Rows
 
 # Operators whose weight both reads and makes a channel with one index.

@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 
 from edgec.graph.facts import Facts, evaluate, facts_of
 from edgec.model import input_shapes
-from edgec.ops.rule import Fact
+from edgec.ops.view import Fact
 from edgec.passes.base import Context, Pass
 
 # These turn different operands into equal results (a comparison, a clamp): equality of two walks
@@ -56,7 +56,7 @@ class Fold(Pass):
                     continue
                 values = list(found)
             _replace(model, node, [np.asarray(v) for v in values])
-        context.records[self.name] = {"folded": _sweep(model)}
+        context.records[self.name] = {"folded": sweep(model)}
         return model
 
 
@@ -157,7 +157,7 @@ def _replace(model: ir.Model, node: ir.Node, values: list[NDArray[Any]]) -> None
     graph.remove(node, safe=True)
 
 
-def _sweep(model: ir.Model) -> int:
+def sweep(model: ir.Model) -> int:
     """Drops initializers and nodes that nothing reads; how many."""
     graph = model.graph
     dropped = 0

@@ -21,7 +21,7 @@ from edgec.graph.facts import Facts, facts_of
 from edgec.graph.trace import trace_labels
 from edgec.model import input_shapes
 from edgec.ops.labels import Factor, Ids
-from edgec.ops.rule import Trace
+from edgec.ops.tracing import Trace
 
 Units = NDArray[np.int64]
 

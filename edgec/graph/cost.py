@@ -21,7 +21,7 @@ from edgec.graph.facts import Facts
 from edgec.graph.widths import Line, lines_of
 from edgec.ops import rule_for
 from edgec.ops.labels import Labels
-from edgec.ops.rule import FREE, Barrier, Cost, Fact, View, product
+from edgec.ops.view import FREE, Barrier, Cost, Fact, View, product
 
 Floats = NDArray[np.float64]
 

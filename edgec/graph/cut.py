@@ -16,7 +16,9 @@ from edgec.graph.facts import Facts, facts_of
 from edgec.graph.trace import title
 from edgec.graph.widths import Line, Mask, lines_of, new_shape
 from edgec.ops import rule_for
-from edgec.ops.rule import Barrier, Fact, RepairContext, Use
+from edgec.ops.repairing import RepairContext
+from edgec.ops.tracing import Use
+from edgec.ops.view import Barrier, Fact
 
 
 @dataclass(frozen=True)
@@ -87,6 +89,7 @@ class _Cut:
         self.new_of = dict(zip(self.old_nodes, self.new_nodes, strict=True))
         self.lines: dict[ir.Value, tuple[Line, ...]] = {}
         self.shapes: dict[ir.Value, tuple[int, ...] | None] = {}
+        self.idle = {name for name, v in source.graph.initializers.items() if not v.uses()}
         self.counter = 0
 
     def run(self) -> CutResult:
@@ -145,9 +148,11 @@ class _Cut:
         return value
 
     def drop_unused(self) -> None:
+        """Drops initializers that the cut left without a reader; what had none before stays."""
         graph = self.model.graph
         for name, value in list(graph.initializers.items()):
-            if not value.uses() and not value.is_graph_output() and not value.is_graph_input():
+            held = value.uses() or value.is_graph_output() or value.is_graph_input()
+            if not held and name not in self.idle:
                 del graph.initializers[name]
 
     # --- repairs

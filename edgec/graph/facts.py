@@ -15,7 +15,7 @@ import onnx_ir as ir
 from numpy.typing import NDArray
 from onnx.reference import ReferenceEvaluator
 
-from edgec.ops.rule import Fact
+from edgec.ops.view import Fact
 
 Facts = dict[ir.Value, Fact]
 

@@ -8,7 +8,8 @@ import onnx_ir as ir
 
 from edgec.graph.facts import Facts
 from edgec.ops import rule_for
-from edgec.ops.rule import Barrier, Fact, LabelContext, Trace
+from edgec.ops.tracing import LabelContext, Trace
+from edgec.ops.view import Barrier, Fact
 
 _GRAPHS = (ir.AttributeType.GRAPH, ir.AttributeType.GRAPHS)
 

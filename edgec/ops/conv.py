@@ -14,7 +14,10 @@ import numpy as np
 
 from edgec.ops.examples import HEADER, between_convs
 from edgec.ops.labels import Factor, Ids, Labels, line_labels
-from edgec.ops.rule import Barrier, Cost, LabelContext, OpRule, RepairContext, View, product
+from edgec.ops.repairing import RepairContext
+from edgec.ops.rule import OpRule
+from edgec.ops.tracing import LabelContext
+from edgec.ops.view import Barrier, Cost, View, product
 
 _GROUPS = "is all that a group of the convolution has"
 _SPATIAL = "is convolved along this axis"

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from edgec.ops.examples import between_convs
 from edgec.ops.meet import meet
-from edgec.ops.rule import Cost, LabelContext, OpRule, View, free, per_output, product
+from edgec.ops.rule import OpRule, free, per_output
+from edgec.ops.tracing import LabelContext
+from edgec.ops.view import Cost, View, product
 
 
 def _first(n: LabelContext) -> None:

@@ -11,7 +11,9 @@ from __future__ import annotations
 from edgec.ops.examples import HEADER, between_gemms
 from edgec.ops.labels import Factor, Labels, line_labels, on_axis, rename_axes
 from edgec.ops.meet import meet_labels
-from edgec.ops.rule import Barrier, Cost, LabelContext, OpRule, View, product
+from edgec.ops.rule import OpRule
+from edgec.ops.tracing import LabelContext
+from edgec.ops.view import Barrier, Cost, View, product
 
 _BATCH = "is the batch axis of a matrix product"
 

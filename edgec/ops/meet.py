@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from edgec.ops.labels import Factor, Labels, on_axis, rename_axes
-from edgec.ops.rule import LabelContext
+from edgec.ops.tracing import LabelContext
 
 _WHOLE = "meets a tensor that stays whole along this axis"
 

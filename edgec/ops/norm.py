@@ -12,7 +12,10 @@ import onnx_ir as ir
 
 from edgec.ops.examples import between_convs, between_gemms
 from edgec.ops.labels import Labels, line_labels
-from edgec.ops.rule import Cost, LabelContext, OpRule, RepairContext, View, per_output, product
+from edgec.ops.repairing import RepairContext
+from edgec.ops.rule import OpRule, per_output
+from edgec.ops.tracing import LabelContext
+from edgec.ops.view import Cost, View, product
 
 _STATISTICS = "statistics are taken across these channels"
 

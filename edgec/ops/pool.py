@@ -4,16 +4,10 @@ from __future__ import annotations
 
 from edgec.ops.examples import HEADER, between_convs
 from edgec.ops.labels import Labels, rename_axes
-from edgec.ops.rule import (
-    Cost,
-    LabelContext,
-    OpRule,
-    RepairContext,
-    View,
-    per_input,
-    per_output,
-    product,
-)
+from edgec.ops.repairing import RepairContext
+from edgec.ops.rule import OpRule, per_input, per_output
+from edgec.ops.tracing import LabelContext
+from edgec.ops.view import Cost, View, product
 
 _POOLED = "is pooled along this axis"
 # A removed channel adds nothing to these; the others would need to know how many went.

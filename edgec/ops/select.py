@@ -10,7 +10,10 @@ import onnx_ir as ir
 from edgec.ops.examples import between_convs, between_gemms
 from edgec.ops.labels import Factor, Ids, Labels, along, on_axis, rename_axes
 from edgec.ops.meet import meet_labels
-from edgec.ops.rule import Barrier, LabelContext, OpRule, RepairContext, View, free
+from edgec.ops.repairing import RepairContext
+from edgec.ops.rule import OpRule, free
+from edgec.ops.tracing import LabelContext
+from edgec.ops.view import Barrier, View
 
 # --- Concat ----------------------------------------------------------------------------------
 

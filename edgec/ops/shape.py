@@ -6,7 +6,10 @@ import numpy as np
 
 from edgec.ops.examples import HEADER, between_convs, between_gemms
 from edgec.ops.labels import Labels, index, rename_axes, reshape
-from edgec.ops.rule import Barrier, LabelContext, OpRule, RepairContext, free
+from edgec.ops.repairing import RepairContext
+from edgec.ops.rule import OpRule, free
+from edgec.ops.tracing import LabelContext
+from edgec.ops.view import Barrier
 
 
 def _reshape(n: LabelContext) -> None:

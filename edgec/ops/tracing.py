@@ -1,0 +1,158 @@
+"""Labels while a graph is traced: what a labels rule reads, gives and records."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+import onnx_ir as ir
+
+from edgec.ops.labels import Atoms, Ids, Labels, along, line_labels, on_axis
+from edgec.ops.view import Fact, View
+
+
+@dataclass(frozen=True)
+class Use:
+    """How one node uses one initializer.
+
+    Attributes:
+        node: The consumer.
+        index: Which input of it.
+        labels: Labels of the initializer as this node sees it. Their arrays may be larger than
+            the initializer on axes where the initializer has size 1: such a row goes when all
+            atoms along it go.
+        reads: Axes whose atoms the node reads and mixes (the reduced axis of a product). To
+            silence a channel, zero its slices along these axes.
+    """
+
+    node: ir.Node
+    index: int
+    labels: Labels
+    reads: tuple[int, ...] = ()
+
+
+@dataclass(frozen=True)
+class Mix:
+    """An input without weights of its own across whose channels the node mixes (LRN, q·kᵀ)."""
+
+    node: ir.Node
+    index: int
+    labels: Labels
+
+
+@dataclass
+class Trace:
+    """The labels of a whole graph."""
+
+    atoms: Atoms = field(default_factory=Atoms)
+    labels: dict[ir.Value, Labels] = field(default_factory=dict)
+    uses: list[Use] = field(default_factory=list)
+    mixes: list[Mix] = field(default_factory=list)
+    shared: dict[ir.Value, Use] = field(default_factory=dict)
+
+
+class LabelContext(View):
+    """A View that reads labels of inputs and gives labels to outputs."""
+
+    def __init__(
+        self, node: ir.Node, x: Sequence[Fact | None], y: Sequence[Fact], trace: Trace
+    ) -> None:
+        super().__init__(node, x, y)
+        self.trace = trace
+        self.atoms = trace.atoms
+        self._read: set[int] = set()
+
+    def is_param(self, i: int) -> bool:
+        """Whether input `i` is an initializer (or a constant node's output)."""
+        value = self.node.inputs[i] if self.has(i) else None
+        return value is not None and value.const_value is not None
+
+    def labels(self, i: int = 0) -> Labels:
+        """Labels of input `i`. An initializer read as data gets fresh atoms on each axis."""
+        value = self.node.inputs[i] if self.has(i) else None
+        if value is None:
+            return ()
+        if not self.is_param(i):
+            return self.trace.labels.get(value, ())
+        if value not in self.trace.labels:
+            shape = self.shape(i)
+            self.trace.labels[value] = tuple(
+                along(self.atoms.fresh(size, f"{value.name} axis {axis}"), axis, len(shape))
+                for axis, size in enumerate(shape)
+                if size > 1
+            )
+        own = self.trace.labels[value]
+        if i not in self._read:
+            self._read.add(i)
+            self.trace.uses.append(Use(self.node, i, own))
+        return own
+
+    def line(self, i: int, axis: int) -> Ids | None:
+        """The atoms of input `i` along `axis` alone: int64[size], None if it carries none."""
+        return self.atoms.line(self.labels(i), axis)
+
+    def only(self, i: int, axis: int, why: str) -> Ids | None:
+        """Like `line`, and keeps every other axis of input `i` whole, because of `why`."""
+        labels = self.labels(i)
+        for other in range(len(self.shape(i))):
+            if other != axis:
+                labels = self.atoms.fix(labels, other, why)
+        return self.atoms.line(labels, axis)
+
+    def fresh(self, size: int) -> Ids:
+        """Atoms for an axis that this node's weight makes: int64[size]; one channel is fixed."""
+        if size < 2:
+            return np.zeros(size, np.int64)
+        return self.atoms.fresh(size, self.node.name or self.node.op_type)
+
+    def give(self, labels: Labels, out: int = 0) -> None:
+        """Sets the labels of output `out`."""
+        self.trace.labels[self.node.outputs[out]] = labels
+
+    def give_line(self, ids: Ids | None, axis: int, out: int = 0) -> None:
+        """Sets the labels of output `out` to `ids` along one axis."""
+        self.give(line_labels(ids, axis, len(self.out_shape(out))), out)
+
+    def use(self, i: int, labels: Labels, reads: Sequence[int] = (), tie: bool = False) -> None:
+        """Records the labels of initializer `i` at this node.
+
+        With `tie`, all nodes that share the initializer keep the same channels of it (a shared
+        weight). Without, each consumer may keep its own slice of a copy.
+        """
+        if not self.has(i) or not self.is_param(i):
+            return
+        value = self.node.inputs[i]
+        assert value is not None
+        use = Use(self.node, i, labels, tuple(reads))
+        self.trace.uses.append(use)
+        if not tie:
+            return
+        first = self.trace.shared.setdefault(value, use)
+        if first is use:
+            return
+        for axis in {a for f in (*labels, *first.labels) for a in f.order}:
+            ours, theirs = on_axis(labels, axis), on_axis(first.labels, axis)
+            if ours is not None and theirs is not None:
+                self.atoms.unite(ours.ids, theirs.ids)
+            else:
+                one = ours or theirs
+                assert one is not None
+                self.atoms.pin(one.ids, f"shares {value.name} with a use that keeps it whole")
+
+    def use_line(self, i: int, ids: Ids | None) -> None:
+        """Records that every axis-sized parameter `i` (bias, scale, …) has one entry a channel."""
+        if self.has(i) and ids is not None and len(self.shape(i)) == 1:
+            if self.is_param(i):
+                self.use(i, line_labels(ids, 0, 1))
+            else:
+                own = self.line(i, 0)
+                if own is None:
+                    self.atoms.pin(ids, f"meets {self.node.inputs[i].name}, which stays whole")  # type: ignore[union-attr]
+                else:
+                    self.atoms.unite(own, ids)
+
+    def mix(self, i: int, labels: Labels) -> None:
+        """Records that the node mixes across the channels of an activation."""
+        if labels:
+            self.trace.mixes.append(Mix(self.node, i, labels))
