@@ -16,6 +16,7 @@ import onnx_ir as ir
 from edgec.graph.facts import Facts, facts_of
 from edgec.model import input_shapes
 from edgec.passes.base import Context, Pass
+from edgec.passes.fold import sweep
 
 
 @dataclass(frozen=True)
@@ -31,6 +32,7 @@ class SplitSequences(Pass):
             return model
         facts = facts_of(model, dict(input_shapes(model)))
         context.records[self.name] = {"rewritten": sum(_rewrite(model, n, facts) for n in nodes)}
+        sweep(model)  # the positions and sizes that only the sequences read
         return model
 
 

@@ -22,7 +22,8 @@ from edgec.calibration.moments import runner
 from edgec.calibration.patches import Window
 from edgec.graph.cut import CutResult
 from edgec.graph.widths import lines_of
-from edgec.ops.rule import Fact, Use
+from edgec.ops.tracing import Use
+from edgec.ops.view import Fact
 from edgec.passes.repair.layers import Layer, intercept_of, is_norm, layers_of, read
 from edgec.passes.repair.record import LayerRecord, RepairRecord
 

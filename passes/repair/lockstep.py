@@ -19,7 +19,7 @@ from edgec.calibration.moments import Batches, Run, batches_of
 from edgec.errors import UsageError
 from edgec.graph.cut import CutResult, cut_array
 from edgec.graph.widths import Line, lines_of
-from edgec.ops.rule import Fact
+from edgec.ops.view import Fact
 from edgec.passes.repair.frontier import Frontier
 
 Array = NDArray[Any]
