@@ -41,7 +41,7 @@ class Budget:
                 f"budget '{self.metric}'", "is unknown", f"one of: {', '.join(METRICS)}"
             )
         if not math.isfinite(self.value) or self.value <= 0:
-            raise UsageError(f"--{self.metric} {self.value:g}", "is not above zero", _REMEDY)
+            raise UsageError(f"--{self.metric} {self.value:g}", _NOT_POSITIVE, _REMEDY)
 
     @property
     def is_ratio(self) -> bool:
@@ -57,27 +57,34 @@ class Budget:
         """Reads `0.4`, `300M`, `1.2G`, `4MB`.
 
         Raises:
-            UsageError: The text is no number, is not positive, or is above 1 without a unit.
+            UsageError: The text is no number, is not positive, is above 1 without a unit, or is
+                1 or less with one.
         """
         if not isinstance(text, str):
-            text = repr(text)
+            text = str(text) if isinstance(text, int) else repr(float(text))
+        subject = f"--{metric} {text.strip() or repr(text)}"
         found = _NUMBER.fullmatch(text)
         if found is None or (found[3] and metric != "size"):
-            raise UsageError(f"--{metric} {text}", "is not a budget", _REMEDY)
+            raise UsageError(subject, "is not a budget", _REMEDY)
         number = float(found[1]) * _PREFIX[found[2].lower()]
+        if not 0 < number < math.inf:
+            raise UsageError(subject, _NOT_POSITIVE if number <= 0 else "is too large", _REMEDY)
         plain = not found[2] and not found[3]
         if plain and 1 < number < 1000:
             raise UsageError(
-                f"--{metric} {text}",
+                subject,
                 "is above 1, the whole of the original, and too small for an absolute number",
                 _REMEDY,
             )
+        if not plain and number <= 1:
+            raise UsageError(subject, "is an absolute budget of 1 or less", _REMEDY)
         return cls(metric, number)
 
     def __str__(self) -> str:
         return f"{self.value:g}" if self.is_ratio else human(self.value, self.metric)
 
 
+_NOT_POSITIVE = "is not above zero"
 _REMEDY = "give a kept ratio such as 0.4, or an absolute such as 300M, 1.2G or (for --size) 4MB"
 
 

@@ -11,16 +11,17 @@ A recipe comes from keyword arguments, from the command line, or from TOML:
 
 from __future__ import annotations
 
-import difflib
 import os
 import tomllib
 from collections.abc import Mapping
 from dataclasses import dataclass, fields, replace
+from numbers import Integral, Real
 from pathlib import Path
 from typing import Any
 
 from edgec.budget import METRICS, Budget
 from edgec.errors import UsageError
+from edgec.suggest import suggestion
 
 
 @dataclass(frozen=True)
@@ -54,8 +55,13 @@ class Recipe:
     seed: int = 0
 
     def __post_init__(self) -> None:
+        for field in fields(self):
+            value = _typed("recipe", field.name, getattr(self, field.name), str(field.type))
+            object.__setattr__(self, field.name, value)
         if self.seed < 0:
             raise UsageError("--seed", f"is {self.seed}", "give 0 or more")
+        if self.round_to is not None and self.round_to < 1:
+            raise UsageError("--round-to", f"is {self.round_to}", "give 1 or more")
         _ = self.budgets  # reads them: a malformed one is an error now
 
     @property
@@ -72,12 +78,17 @@ class Recipe:
             UsageError: The file is missing, is no TOML, or holds unknown or ill-typed options.
         """
         try:
-            text = Path(path).read_text(encoding="utf-8")
-            return cls().with_options(tomllib.loads(text), str(path))
-        except (OSError, UnicodeDecodeError) as error:
-            raise UsageError(str(path), f"cannot be read: {error}", "give a TOML file") from None
-        except tomllib.TOMLDecodeError as error:
-            raise UsageError(str(path), f"is not TOML: {error}", "see docs/recipes.md") from None
+            content = Path(path).read_text(encoding="utf-8")
+            options = tomllib.loads(content)
+        except OSError as error:
+            raise UsageError(
+                str(path), f"cannot be read: {error.strerror}", "give a TOML file"
+            ) from None
+        except (UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
+            raise UsageError(
+                str(path), f"is not TOML: {error}", "write it as in docs/recipes.md"
+            ) from None
+        return cls().with_options(options, str(path))
 
     def with_options(self, options: Mapping[str, Any], subject: str = "recipe") -> Recipe:
         """A copy with some options replaced.
@@ -89,23 +100,34 @@ class Recipe:
         changed: dict[str, Any] = {}
         for name, value in options.items():
             if name not in kinds:
-                near = difflib.get_close_matches(name, kinds, 1)
-                hint = f"did you mean '{near[0]}'?" if near else f"known: {', '.join(kinds)}"
-                raise UsageError(subject, f"has an unknown option '{name}'", hint)
+                hint = suggestion(name, kinds) or f"known: {', '.join(kinds)}"
+                raise UsageError(subject, f"has an unknown option '{name}'", hint.strip())
             changed[name] = _typed(subject, name, value, kinds[name])
         return replace(self, **changed)
 
 
 def _typed(subject: str, name: str, value: Any, kind: str) -> Any:
     """The value if it fits the annotation of its field; lists become tuples."""
-    if kind.startswith("tuple"):
-        if isinstance(value, str) or not all(isinstance(v, str) for v in value):
-            raise UsageError(subject, f"option '{name}' is not a list of strings")
-        return tuple(value)
-    allowed: dict[str, tuple[type, ...]] = {"str": (str,), "float": (float, int), "int": (int,)}
-    types = tuple(t for word, own in allowed.items() if word in kind.split(" | ") for t in own)
     if value is None and "None" in kind:
         return value
-    if isinstance(value, bool) or not isinstance(value, types):
-        raise UsageError(subject, f"option '{name}' is {value!r}", f"it takes {kind}")
-    return value
+    if kind.startswith("tuple"):
+        if isinstance(value, list | tuple) and all(isinstance(v, str) for v in value):
+            return tuple(value)
+    elif isinstance(value, str):
+        if "str" in kind:
+            return value
+    elif isinstance(value, Integral) and not isinstance(value, bool):
+        if "int" in kind or "float" in kind:
+            return int(value)
+    elif isinstance(value, Real) and not isinstance(value, bool) and "float" in kind:
+        return float(value)
+    raise UsageError(subject, f"option '{name}' is {value!r}", f"it takes {_words(kind)}")
+
+
+def _words(kind: str) -> str:
+    """An annotation of a field, for a person who writes TOML."""
+    if kind.startswith("tuple"):
+        return 'a list of texts, such as ["head*"]'
+    if "float" in kind:
+        return 'a number such as 0.4, or a text such as "300M"'
+    return "a whole number" if "int" in kind else "a text"
