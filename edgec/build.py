@@ -34,7 +34,8 @@ from edgec.model import input_shapes, load, to_bytes
 from edgec.passes.base import Context
 from edgec.passes.fold import Fold
 from edgec.passes.fuse import FuseBatchNorm
-from edgec.passes.prune.prune import Preparation, Prune, PruneRecord
+from edgec.passes.prune.feasibility import Preparation
+from edgec.passes.prune.prune import Prune, PruneRecord
 from edgec.passes.repair import REPAIRS, RepairRecord, repair
 from edgec.passes.sequences import SplitSequences
 from edgec.planning import plan_of

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from typing import ClassVar
 
@@ -11,37 +11,19 @@ import numpy as np
 import onnx_ir as ir
 from numpy.typing import NDArray
 
-from edgec.budget import Budget, Metric, human
+from edgec.budget import Budget, Metric
 from edgec.calibration.moments import consumer_moments, position_spread
 from edgec.errors import BudgetError, UsageError
 from edgec.graph.channels import ChannelGroups, Group, channel_groups
 from edgec.graph.cost import CostModel, Totals, count
 from edgec.graph.cut import CutResult, remove_channels
 from edgec.passes.base import Context, Pass
-from edgec.passes.prune.allocate import ALLOCATORS, Options, Problem, options_of
+from edgec.passes.prune.allocate import ALLOCATORS, Options, Problem
 from edgec.passes.prune.criteria import CRITERIA, Evidence, scored
+from edgec.passes.prune.feasibility import Preparation
+from edgec.suggest import check_known
 
-
-@dataclass(frozen=True)
-class Feasibility:
-    """What can be reached, before anything is done.
-
-    Attributes:
-        metric: The metric of a budget.
-        floor: The smallest cost on the grid.
-        bound: What was asked.
-        original: The cost of the original.
-    """
-
-    metric: Metric
-    floor: float
-    bound: float
-    original: float
-
-    @property
-    def feasible(self) -> bool:
-        """Whether the bound is at or above the floor."""
-        return self.floor <= self.bound
+_NOUNS = {"flops": "FLOPs", "macs": "MACs", "params": "parameters", "size": "weights"}
 
 
 @dataclass(frozen=True)
@@ -84,30 +66,41 @@ class Prune(Pass):
 
     def requires(self, model: ir.Model, context: Context) -> None:
         """The options name things that exist, and the data that the criterion needs is there."""
-        criterion = self.chosen_criterion(context)
-        if criterion not in CRITERIA:
-            raise UsageError(
-                f"criterion '{criterion}'", "is unknown", f"one of: {', '.join(CRITERIA)}"
-            )
-        if self.allocator not in ALLOCATORS:
-            raise UsageError(
-                f"allocator '{self.allocator}'", "is unknown", f"one of: {', '.join(ALLOCATORS)}"
-            )
+        self.check_options(context.data is not None)
+
+    def check_options(self, has_data: bool) -> None:
+        """The part of `requires` that needs no model: wrong words are told before any work.
+
+        Raises:
+            UsageError: An option names nothing, or needs data that is not there; or no budget.
+        """
+        if not self.budgets:
+            raise UsageError("budget", "is missing", "give --flops, --macs, --params or --size")
+        if len({b.metric for b in self.budgets}) < len(self.budgets):
+            raise UsageError("budget", "is given twice for one metric", "give each metric once")
+        if self.criterion != "auto":
+            check_known(f"--criterion {self.criterion}", self.criterion, ["auto", *CRITERIA])
+        check_known(f"--allocator {self.allocator}", self.allocator, ALLOCATORS)
         if self.round_to < 1:
             raise UsageError("--round-to", f"is {self.round_to}", "give 1 or more")
-        if CRITERIA[criterion].needs != "weights" and context.data is None:
+        criterion = self.criterion_for(has_data)
+        if CRITERIA[criterion].needs != "weights" and not has_data:
             free = [name for name, c in CRITERIA.items() if c.needs == "weights"]
             raise UsageError(
-                f"criterion '{criterion}'",
+                f"--criterion {criterion}",
                 "looks at activations, and no data was given",
                 f"give --data, or a criterion that reads weights only: {', '.join(free)}",
             )
 
     def chosen_criterion(self, context: Context) -> str:
         """The criterion that `auto` stands for."""
+        return self.criterion_for(context.data is not None)
+
+    def criterion_for(self, has_data: bool) -> str:
+        """The same, before there is a context."""
         if self.criterion != "auto":
             return self.criterion
-        return "l2" if context.data is None else "flap"
+        return "flap" if has_data else "l2"
 
     def run(self, model: ir.Model, context: Context) -> ir.Model:
         """Analyses, chooses and cuts; the CutResult is `context.records["prune"]`."""
@@ -119,15 +112,19 @@ class Prune(Pass):
         """The analysis that every choice starts from, with the floor of every budget.
 
         Raises:
-            UsageError: No budget, or a pattern that matches no group.
+            UsageError: A pattern that matches nothing.
+            BudgetError: A budget on what the model has none of.
         """
-        if not self.budgets:
-            raise UsageError("budget", "is missing", "give --flops, --macs, --params or --size")
-        if len({b.metric for b in self.budgets}) < len(self.budgets):
-            raise UsageError("budget", "is given twice for one metric", "give each metric once")
         reasons = self.selection(groups)
         model = CostModel(groups)
         original = count(groups.model, groups.facts)
+        for budget in self.budgets:
+            if not original.get(budget.metric):
+                raise BudgetError(
+                    f"--{budget.metric} {budget}",
+                    f"cannot be met: the model has no {_NOUNS[budget.metric]} that could go",
+                    "there is nothing in it to prune; 'edgec inspect' shows what it is made of",
+                )
         bounds = {b.metric: b.bound(original.get(b.metric)) for b in self.budgets}
         return Preparation(groups, model, original, bounds, reasons, self.round_to)
 
@@ -143,13 +140,30 @@ class Prune(Pass):
                 reasons[number] = "kept by --exclude"
             elif self.include and not hits & set(self.include):
                 reasons[number] = "not named by --include"
-        unused = [p for p in (*self.include, *self.exclude) if p not in used]
-        if unused:
-            names = ", ".join(sorted({g.name for g in groups})[:6])
-            raise UsageError(
-                f"pattern '{unused[0]}'", "matches no channel group", f"groups here: {names}, …"
-            )
+        self._check_patterns(groups, used)
         return reasons
+
+    def _check_patterns(self, groups: ChannelGroups, used: set[str]) -> None:
+        """Refuses patterns that change nothing. To exclude what is pinned anyway is no mistake."""
+        makers = [batch.name for batch in groups.trace.atoms.batches]
+        for pattern in (p for p in (*self.include, *self.exclude) if p not in used):
+            option = "include" if pattern in self.include else "exclude"
+            hit = next((m for m in makers if fnmatchcase(m, pattern)), None)
+            if hit is None:
+                names = sorted({g.name for g in groups}) or ["none"]
+                shown = ", ".join(names[:6]) + (", …" if len(names) > 6 else "")
+                raise UsageError(
+                    f"--{option} {pattern or repr(pattern)}",
+                    "matches no node that makes channels",
+                    f"groups that can be narrowed: {shown}; 'edgec inspect' lists all",
+                )
+            if option == "include":
+                why = next((p.why for p in groups.pinned if p.name == hit), "it is pinned")
+                raise UsageError(
+                    f"--include {pattern}",
+                    f"names only channels that cannot be removed: '{hit}' {why}",
+                    "include a group that 'edgec inspect' lists as removable",
+                )
 
     def cut(self, prepared: Preparation, context: Context) -> CutResult:
         """Scores, allocates and removes channels.
@@ -168,10 +182,12 @@ class Prune(Pass):
                 options[number] = prepared.whole(options[number])
         problem = Problem(prepared.model, options, prepared.bounds)
         if not problem.fits(problem.costs(problem.floor)):
+            few = ", or give more samples" if CRITERIA[criterion].needs != "weights" else ""
             raise BudgetError(
-                f"criterion '{criterion}'",
-                f"says nothing about {len(silent)} groups, and the others are not enough",
-                "take another criterion",
+                f"--criterion {criterion}",
+                f"says nothing about {_some(sorted(silent))}, and the other groups are not enough "
+                "for the budget",
+                f"take another criterion{few}",
             )
         state = ALLOCATORS[self.allocator](problem)
         removed = [o.removed(s) for o, s in zip(options, state, strict=True)]
@@ -192,74 +208,6 @@ class Prune(Pass):
         if needs == "spreads" and context.data is not None:
             spreads = position_spread(groups.model, context.data)
         return Evidence(groups, context.rng("criterion"), moments, spreads)
-
-
-@dataclass
-class Preparation:
-    """The analysed model with costs and bounds, before any choice."""
-
-    groups: ChannelGroups
-    model: CostModel
-    original: Totals
-    bounds: Mapping[Metric, float]
-    reasons: dict[int, str]
-    round_to: int
-    _floor: Totals | None = field(default=None, repr=False)
-
-    def options(self, scores: NDArray[np.float64]) -> list[Options]:
-        """Options of every group; those the user keeps have one."""
-        found = options_of(self.groups, scores, self.round_to)
-        return [self.whole(o) if i in self.reasons else o for i, o in enumerate(found)]
-
-    @staticmethod
-    def whole(options: Options) -> Options:
-        """The options of a group that is not to be narrowed."""
-        return Options(
-            options.group, options.order, options.lost[:1], options.values[:1], options.slots[:1],
-            options.scores[:, :0],
-        )  # fmt: skip
-
-    @property
-    def floor(self) -> Totals:
-        """Totals with every group at its narrowest."""
-        if self._floor is None:
-            problem = Problem(self.model, self.options(np.zeros(self.groups.units)), self.bounds)
-            self._floor = self.model.totals(problem.removed(problem.floor))
-        return self._floor
-
-    def feasibility(self) -> list[Feasibility]:
-        """One row per budget."""
-        return [
-            Feasibility(m, self.floor.get(m), bound, self.original.get(m))
-            for m, bound in self.bounds.items()
-        ]
-
-    def check(self) -> None:
-        """Raises BudgetError, with the floor and what holds it, if a budget lies below it."""
-        for row in self.feasibility():
-            if row.feasible:
-                continue
-            ratio = row.floor / row.original
-            held = "\n    ".join(self.holders()) or "the narrowest widths on the grid"
-            raise BudgetError(
-                f"the budget {row.bound / row.original:.3g} ({human(row.bound, row.metric)}"
-                f" {row.metric})",
-                f"is below what can be cut: the floor is {ratio:.3f}"
-                f" ({human(row.floor, row.metric)})",
-                f"what holds it:\n    {held}\n  try --{row.metric} {_round_up(ratio)}"
-                + (f", or --round-to below {self.round_to}" if self.round_to > 1 else ""),
-            )
-
-    def holders(self, most: int = 3) -> list[str]:
-        """The pins with the most channels behind them, in words."""
-        pins = sorted(self.groups.pinned, key=lambda p: -len(p.units))
-        lines = [
-            f"'{p.name}' ({len(p.units)} channels) {p.why}" + (f", at {p.where}" if p.where else "")
-            for p in pins[:most]
-        ]
-        if self.reasons:
-            lines.append(f"{len(self.reasons)} groups are kept by --include/--exclude")
-        return lines
 
 
 @dataclass(frozen=True)
@@ -312,5 +260,7 @@ def makers_of(groups: ChannelGroups, group: Group) -> list[str]:
     ]
 
 
-def _round_up(ratio: float) -> str:
-    return f"{np.ceil(ratio * 100) / 100:.2f}"
+def _some(names: Sequence[str], most: int = 3) -> str:
+    """`'a', 'b', 'c' and 4 more`."""
+    shown = ", ".join(f"'{name}'" for name in names[:most])
+    return shown + (f" and {len(names) - most} more" if len(names) > most else "")

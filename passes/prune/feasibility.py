@@ -1,0 +1,126 @@
+"""What a budget can reach: the floor of every metric, and what to say when it is not low enough."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+
+import numpy as np
+from numpy.typing import NDArray
+
+from edgec.budget import Metric, human
+from edgec.errors import BudgetError
+from edgec.graph.channels import ChannelGroups
+from edgec.graph.cost import CostModel, Totals
+from edgec.passes.prune.allocate import Options, Problem, options_of
+
+
+@dataclass(frozen=True)
+class Feasibility:
+    """What can be reached, before anything is done.
+
+    Attributes:
+        metric: The metric of a budget.
+        floor: The smallest cost on the grid.
+        bound: What was asked.
+        original: The cost of the original.
+    """
+
+    metric: Metric
+    floor: float
+    bound: float
+    original: float
+
+    @property
+    def feasible(self) -> bool:
+        """Whether the bound is at or above the floor."""
+        return self.floor <= self.bound
+
+
+@dataclass
+class Preparation:
+    """The analysed model with costs and bounds, before any choice."""
+
+    groups: ChannelGroups
+    model: CostModel
+    original: Totals
+    bounds: Mapping[Metric, float]
+    reasons: dict[int, str]
+    round_to: int
+    _floor: Totals | None = field(default=None, repr=False)
+
+    def options(self, scores: NDArray[np.float64]) -> list[Options]:
+        """Options of every group; those the user keeps have one."""
+        found = options_of(self.groups, scores, self.round_to)
+        return [self.whole(o) if i in self.reasons else o for i, o in enumerate(found)]
+
+    @staticmethod
+    def whole(options: Options) -> Options:
+        """The options of a group that is not to be narrowed."""
+        return Options(
+            options.group, options.order, options.lost[:1], options.values[:1], options.slots[:1],
+            options.scores[:, :0],
+        )  # fmt: skip
+
+    @property
+    def floor(self) -> Totals:
+        """Totals with every group at its narrowest."""
+        if self._floor is None:
+            problem = Problem(self.model, self.options(np.zeros(self.groups.units)), self.bounds)
+            self._floor = self.model.totals(problem.removed(problem.floor))
+        return self._floor
+
+    def feasibility(self) -> list[Feasibility]:
+        """One row per budget."""
+        return [
+            Feasibility(m, self.floor.get(m), bound, self.original.get(m))
+            for m, bound in self.bounds.items()
+        ]
+
+    def check(self) -> None:
+        """Raises BudgetError, with the floor and what holds it, if a budget lies below it."""
+        for row in self.feasibility():
+            if row.feasible:
+                continue
+            ratio = row.floor / row.original
+            raise BudgetError(
+                f"the budget {row.bound / row.original:.3g} ({human(row.bound, row.metric)}"
+                f" {row.metric})",
+                f"is below what can be cut: the floor is {ratio:.3f}"
+                f" ({human(row.floor, row.metric)})",
+                "what holds it:\n    " + "\n    ".join(self.holders()) + self._ways_out(row),
+            )
+
+    def _ways_out(self, row: Feasibility) -> str:
+        """Options with which this budget can be met, as far as there are any."""
+        ways = []
+        ratio = row.floor / row.original
+        if _round_up(ratio) < 1:
+            ways.append(f"--{row.metric} {_round_up(ratio):.2f}")
+        if self.round_to > 1:
+            finer = replace(self, round_to=1, _floor=None).floor.get(row.metric)
+            if finer < row.floor:
+                then = finer / row.original
+                ways.append(f"--round-to below {self.round_to} (the floor at 1 is {then:.3f})")
+        return f"\n  try {', or '.join(ways)}" if ways else ""
+
+    def holders(self, most: int = 3) -> list[str]:
+        """What keeps the floor up, in words: the widest pins, the user's patterns, the grid."""
+        pins = sorted(self.groups.pinned, key=lambda p: -len(p.units))
+        lines = [
+            f"'{p.name}' ({len(p.units)} channels) {p.why}" + (f", at {p.where}" if p.where else "")
+            for p in pins[:most]
+        ]
+        if self.reasons:
+            lines.append(f"{len(self.reasons)} of its groups are kept by --include/--exclude")
+        narrow = len(self.groups) - len(self.reasons)
+        if narrow:
+            lines.append(f"{narrow} groups at their narrowest, on a grid of {self.round_to}")
+        if not len(self.groups):
+            lines.insert(0, "it has no channels that can be removed")
+        return lines
+
+
+def _round_up(ratio: float) -> float:
+    """The next hundredth."""
+    return float(np.ceil(ratio * 100) / 100)
