@@ -12,6 +12,7 @@ import tempfile
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -25,8 +26,9 @@ from edgec.calibration.evaluate import Accuracy, evaluate, find_metric
 from edgec.compare import Comparison, Difference
 from edgec.devices.base import Pair
 from edgec.devices.measure import PRESETS, measure_pair
-from edgec.errors import BudgetError, UsageError
+from edgec.errors import BudgetError
 from edgec.feeds import input_types, sample_feeds
+from edgec.foreign import translated
 from edgec.graph.cost import Totals, count
 from edgec.graph.facts import facts_of
 from edgec.graph.lint import lint
@@ -36,12 +38,14 @@ from edgec.passes.fold import Fold
 from edgec.passes.fuse import FuseBatchNorm
 from edgec.passes.prune.feasibility import Preparation
 from edgec.passes.prune.prune import Prune, PruneRecord
-from edgec.passes.repair import REPAIRS, RepairRecord, repair
+from edgec.passes.repair import RepairRecord, repair
 from edgec.passes.sequences import SplitSequences
 from edgec.planning import plan_of
+from edgec.preflight import check_labels, check_options, check_place
 from edgec.recipe import Recipe
 from edgec.report import BeforeAfter, BudgetResult, Report
 from edgec.targets import Runnable, Target, refuse, resolve
+from edgec.targets.cpu import CpuTarget
 from edgec.verify import Check, check_artifact, check_cut
 
 
@@ -104,13 +108,14 @@ def build(
         EdgecError: Its exit code says what kind.
     """
     recipe = (recipe or Recipe()).with_options(options)
-    if recipe.repair not in REPAIRS:
-        raise UsageError(f"--repair {recipe.repair}", "is unknown", f"one of: {', '.join(REPAIRS)}")
-    if measure is not None and measure not in PRESETS:
-        raise UsageError(f"--measure {measure}", "is unknown", f"one of: {', '.join(PRESETS)}")
+    job = _Job(recipe, progress or Silent(), threads)
+    job.pruning.check_options(data is not None)
+    check_options(
+        repair=recipe.repair, measure=measure, threads=threads, data=data, eval_data=eval_data,
+        metric=eval,
+    )  # fmt: skip
     if output is not None and not dry_run:
-        bundle.check_output(output, force=force)
-    job = _Job(recipe, progress or Silent())
+        check_place(output, force=force)
     job.load(model, inputs, data, eval_data, eval)
     prepared = job.analyse()
     if dry_run:
@@ -120,10 +125,10 @@ def build(
     with tempfile.TemporaryDirectory() as scratch:
         if output is None:
             job.lower(Path(scratch) / "result", Path(scratch))
-            return job.finish(None, measure, threads)
+            return job.finish(None, measure)
         with bundle.writing(output, force=force) as writer:
             job.lower(writer.folder, Path(scratch))
-            report = job.finish(Path(output), measure, threads)
+            report = job.finish(Path(output), measure)
             reasons = {d.name: d.reason for d in report.decisions if d.reason}
             writer.seal(
                 job.manifest(argv, report, writer.folder / bundle.MODEL),
@@ -136,9 +141,11 @@ def build(
 class _Job:
     """The state of one build, phase by phase."""
 
-    def __init__(self, recipe: Recipe, progress: Progress) -> None:
-        self.recipe, self.progress = recipe, progress
+    def __init__(self, recipe: Recipe, progress: Progress, threads: int) -> None:
+        self.recipe, self.progress, self.threads = recipe, progress, threads
         self.target: Target = resolve(recipe.target, recipe.backend)
+        if isinstance(self.target, CpuTarget):
+            self.target = replace(self.target, threads=threads)
         self.pruning = Prune(
             recipe.budgets, recipe.criterion, recipe.allocator,
             recipe.round_to or self.target.profile.channel_grid,
@@ -157,7 +164,8 @@ class _Job:
         """Announces and times a phase."""
         self.progress.phase(name)
         start = time.perf_counter()
-        yield
+        with translated(f"phase '{name}'"):
+            yield
         self.seconds[name] = self.seconds.get(name, 0.0) + time.perf_counter() - start
 
     def load(
@@ -177,8 +185,6 @@ class _Job:
             types = input_types(self.original)
             self.data: Data | None = None if data is None else load_data(data, types)
             self.eval_data = self.data if eval_data is None else load_data(eval_data, types)
-            if metric is not None and (self.eval_data is None or not self.eval_data.has_labels):
-                raise UsageError("--eval", "needs labelled samples", "give --data with labels")
             self.context.data = self.data
             model = load(self.original)
             model = SplitSequences()(Fold()(model, self.context), self.context)
@@ -189,6 +195,8 @@ class _Job:
                 self.notes.append("no data: only criteria and repairs that need none were used")
                 self.progress.say(self.notes[-1])
         refuse(self.target, self.target.supports(self.original))
+        asked = "--eval-data" if eval_data is not None else "--eval" if metric is not None else ""
+        check_labels(self.original, self.eval_data, self.metric, asked)
 
     def analyse(self) -> Preparation:
         """Channel groups, and whether the budgets can be met."""
@@ -208,6 +216,8 @@ class _Job:
                     f"asked {row.bound / row.original:.3f}   original 1.000   "
                     + ("feasible" if row.feasible else "not feasible")
                 )
+                if row.bound >= row.original:
+                    self.notes.append(f"the {row.metric} budget is not below the original's")
             self.prepared.check()
         return self.prepared
 
@@ -282,7 +292,7 @@ class _Job:
                 f"{human(self.result_bytes, 'size')} · loaded, run and compared"
             )
 
-    def finish(self, path: Path | None, measure: str | None, threads: int) -> Report:
+    def finish(self, path: Path | None, measure: str | None) -> Report:
         """Accuracy and latency of original and result, side by side."""
         accuracy: BeforeAfter | None = None
         if self.eval_data is not None and self.eval_data.has_labels:
@@ -297,7 +307,7 @@ class _Job:
                     f"{scores[0].n} samples"
                 )
         pair: Pair | None = None
-        if measure is not None:
+        if measure not in (None, "none"):
             with self.phase("measure"):
                 feeds = sample_feeds(self.model, self.data, self.recipe.seed, batch=1)
                 preset = PRESETS[measure]
@@ -306,10 +316,10 @@ class _Job:
                     lambda: self.runner.run(feeds),
                     budget_s=preset.budget_s,
                     min_blocks=preset.min_blocks,
-                    threads=threads,
+                    threads=self.threads,
                     seed=self.recipe.seed,
                 )
-                self.progress.say(f"this machine, {threads} thread, n {pair.b.n}")
+                self.progress.say(f"this machine, {_threads(self.threads)}, n {pair.b.n}")
         return self.report(path, accuracy, pair)
 
     def report(
@@ -321,7 +331,7 @@ class _Job:
         budgets = tuple(
             BudgetResult(
                 b.metric, str(b), row.bound, row.floor,
-                0 if after is None else after.get(b.metric), self.totals.get(b.metric),
+                None if after is None else after.get(b.metric), self.totals.get(b.metric),
             )
             for b, row in zip(self.recipe.budgets, self.prepared.feasibility(), strict=True)
         )  # fmt: skip
@@ -364,7 +374,9 @@ class _Job:
             data=None if self.data is None else self.data.describe(),
             weights="original" if self.repaired.method == "none" else self.repaired.method,
             budgets=tuple(
-                bundle.Budgeted(b.metric, b.asked, int(b.bound), b.achieved, b.original)
+                bundle.Budgeted(
+                    b.metric, b.asked, int(b.bound), self.result_totals.get(b.metric), b.original
+                )
                 for b in report.budgets
             ),
             original=_costs(self.totals, self.original_bytes),
@@ -380,6 +392,10 @@ class _Job:
 
 def _costs(totals: Totals, size: int) -> bundle.Costs:
     return bundle.Costs(totals.flops, totals.macs, totals.params, size)
+
+
+def _threads(count: int) -> str:
+    return f"{count} thread{'s' * (count > 1)}"
 
 
 def _samples(feeds: Mapping[str, np.ndarray]) -> int:

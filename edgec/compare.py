@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from edgec.errors import UsageError, VerificationError
+from edgec.errors import VerificationError
 
 Arrays = Mapping[str, NDArray[Any]]
 
@@ -61,7 +61,7 @@ class Comparison:
                     f"output '{name}'",
                     f"has shape {first.shape} in one, {second.shape} in the other",
                 )
-            x, y = first.astype(np.float64).ravel(), second.astype(np.float64).ravel()
+            x, y = _numbers(first, second)
             sums = np.asarray([x @ x, (x - y) @ (x - y), x @ y, y @ y])
             self._sums[name] = self._sums.get(name, np.zeros(4)) + sums
             apart, size = self._peaks.get(name, (0.0, 0.0))
@@ -90,11 +90,13 @@ class Comparison:
         return found
 
 
-def check_same_interface(a: Sequence[tuple[str, object]], b: Sequence[tuple[str, object]]) -> None:
-    """Raises UsageError if two models do not take the same inputs."""
-    if list(a) != list(b):
-        raise UsageError(
-            "the two models",
-            f"take different inputs: {list(a)} and {list(b)}",
-            "compare models with the same inputs",
-        )
+def _numbers(
+    first: NDArray[Any], second: NDArray[Any]
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Both as vectors of float64; of what is no number, whether it is the same."""
+    if {first.dtype.kind, second.dtype.kind} & set("OSU"):
+        same = np.asarray(first == second)
+        return np.ones(first.size), same.astype(np.float64).ravel()
+    if "c" in (first.dtype.kind, second.dtype.kind):
+        first, second = (np.stack([a.real, a.imag]) for a in (first, second))
+    return first.astype(np.float64).ravel(), second.astype(np.float64).ravel()

@@ -10,6 +10,7 @@ from edgec.calibration.moments import runner
 from edgec.compare import Comparison, Difference
 from edgec.errors import UsageError
 from edgec.feeds import input_types, sample_feeds
+from edgec.foreign import translated
 from edgec.model import load
 
 
@@ -37,27 +38,33 @@ def compare_models(
     types = input_types(a)
     if types != input_types(b):
         raise UsageError(
-            "the two models", f"take different inputs: {_words(types)}; {_words(input_types(b))}",
+            "the two models",
+            f"take different inputs: {_words(types)} and {_words(input_types(b))}",
             "compare models with the same inputs",
-        )  # fmt: skip
+        )
     outputs = [[v.name or "" for v in model.graph.outputs] for model in (a, b)]
     if outputs[0] != outputs[1]:
         raise UsageError(
             "the two models", f"give different outputs: {outputs[0]} and {outputs[1]}",
             "compare models with the same outputs",
         )  # fmt: skip
-    run_a, run_b = (runner(model, list(types), outputs[0]) for model in (a, b))
     batches = (
         [sample_feeds(a, None, seed)]
         if data is None
         else load_data(data, types).batches(16, pad=False)
     )
     comparison = Comparison()
-    for feeds in batches:
-        samples = next((len(v) for v in feeds.values() if v.ndim), 1)
-        comparison.add(run_a(feeds), run_b(feeds), samples)
+    with translated("the two models"):
+        run_a, run_b = (runner(model, list(types), outputs[0]) for model in (a, b))
+        for feeds in batches:
+            samples = next((len(v) for v in feeds.values() if v.ndim), 1)
+            comparison.add(run_a(feeds), run_b(feeds), samples)
     return comparison.result()
 
 
 def _words(types: Mapping[str, tuple[Any, Any]]) -> str:
-    return ", ".join(f"{n} {d}{[s or '?' for s in shape]}" for n, (d, shape) in types.items())
+    """`x float32[?, 3, 8, 8]`, for every input."""
+    return ", ".join(
+        f"{name} {dtype}[{', '.join(str(size or '?') for size in shape)}]"
+        for name, (dtype, shape) in types.items()
+    )

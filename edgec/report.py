@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import math
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -29,7 +30,7 @@ class BudgetResult:
         asked: As the user wrote it.
         bound: The same as an absolute number.
         floor: The least that the graph allows on the grid.
-        achieved: What the result has.
+        achieved: What the result has; None after a dry run.
         original: What the original has.
     """
 
@@ -37,13 +38,13 @@ class BudgetResult:
     asked: str
     bound: float
     floor: float
-    achieved: int
+    achieved: int | None
     original: int
 
     @property
-    def kept(self) -> float:
+    def kept(self) -> float | None:
         """achieved / original."""
-        return self.achieved / max(self.original, 1)
+        return None if self.achieved is None else self.achieved / max(self.original, 1)
 
 
 @dataclass(frozen=True)
@@ -108,7 +109,7 @@ class Report:
 
     def to_json(self) -> dict[str, Any]:
         """Plain data; raw latency samples included."""
-        return {
+        document = {
             "path": None if self.path is None else str(self.path),
             "target": self.target,
             "costs": {"original": asdict(self.costs.before), "result": asdict(self.costs.after)},
@@ -120,7 +121,7 @@ class Report:
             "repair": asdict(self.repair),
             "cut": _check(self.cut),
             "artifact": _check(self.artifact),
-            "drift": [finite(asdict(d)) for d in self.drift],
+            "drift": [asdict(d) for d in self.drift],
             "accuracy": None
             if self.accuracy is None
             else {"original": asdict(self.accuracy.before), "result": asdict(self.accuracy.after)},
@@ -128,21 +129,23 @@ class Report:
             "notes": list(self.notes),
             "seconds": {name: round(value, 3) for name, value in self.seconds.items()},
         }
+        return dict(finite(document))
 
 
 def _check(check: Check) -> dict[str, Any]:
     return {
         "tolerance": check.tolerance,
-        "differences": [finite(asdict(d)) for d in check.differences],
+        "differences": [asdict(d) for d in check.differences],
     }
 
 
-def finite(values: Mapping[str, Any]) -> dict[str, Any]:
-    """The same with infinities as None: JSON has no word for them."""
-    return {
-        k: None if isinstance(v, float) and v in (float("inf"), float("-inf")) else v
-        for k, v in values.items()
-    }
+def finite(value: Any) -> Any:
+    """The same data with infinities and NaN as None: JSON has no word for them."""
+    if isinstance(value, Mapping):
+        return {key: finite(one) for key, one in value.items()}
+    if isinstance(value, list | tuple):
+        return [finite(one) for one in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
 __all__ = ["Accuracy", "BeforeAfter", "BudgetResult", "Report", "Totals", "finite"]

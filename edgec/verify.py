@@ -93,6 +93,7 @@ def _check(
     end of it.
     """
     expected = _outputs(model, feeds)
+    _refuse_unbounded(other, expected)
     found = Check(tuple(_differences(expected, outputs, feeds)), tolerance)
     if not found.worst <= tolerance:
         plain = _outputs(model, feeds, optimise=False)
@@ -109,6 +110,19 @@ def _differences(
     comparison = Comparison()
     comparison.add(a, b, _samples(feeds))
     return comparison.result()
+
+
+def _refuse_unbounded(subject: str, outputs: Mapping[str, NDArray[Any]]) -> None:
+    """Where the reference itself is not finite, nothing can be compared with it."""
+    for name, values in outputs.items():
+        if values.dtype.kind in "fc" and not np.isfinite(values).all():
+            kind = "NaN" if np.isnan(values).any() else "an infinity"
+            raise VerificationError(
+                f"{subject}, output '{name}'",
+                f"holds {kind} on the samples it was run on, so nothing can be compared with it",
+                "nothing was written; give --data with samples that the network is meant for, or "
+                "check its weights",
+            )
 
 
 def _refuse(subject: str, found: Check, other: str) -> None:

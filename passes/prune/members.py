@@ -45,7 +45,9 @@ class Member:
             units: Number of units.
         """
         shape = self.line.units.shape
-        summed = tuple(a for a in range(statistic.ndim) if shape[a] == 1 and statistic.shape[a] > 1)
+        summed = tuple(
+            a for a in range(statistic.ndim) if shape[a] == 1 and statistic.shape[a] != 1
+        )
         values = np.broadcast_to(statistic.sum(summed, keepdims=True), shape)
         flat = values.ravel().astype(np.float64)
         return np.bincount(self.line.units.ravel(), flat, minlength=units).astype(np.float64)

@@ -1,0 +1,110 @@
+"""What is wrong with a build's options is told before anything is read, cut or measured."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import onnx_ir as ir
+
+from edgec import bundle
+from edgec.calibration.data import Data
+from edgec.calibration.evaluate import Metric
+from edgec.calibration.moments import runner
+from edgec.calibration.sources import running
+from edgec.devices.measure import PRESETS
+from edgec.errors import UsageError
+from edgec.passes.repair import REPAIRS
+from edgec.suggest import check_known
+
+_WITHOUT_DATA = ("none", "bias", "auto")
+
+
+def check_options(
+    *,
+    repair: str,
+    measure: str | None,
+    threads: int,
+    data: object,
+    eval_data: object,
+    metric: str | None,
+) -> None:
+    """The options that the recipe and the prune pass do not check themselves.
+
+    Args:
+        repair, measure, threads, data, eval_data, metric: See `edgec.build`.
+
+    Raises:
+        UsageError: A word that names nothing, a number out of range, or data that is missing.
+    """
+    check_known(f"--repair {repair}", repair, REPAIRS)
+    if data is None and repair not in _WITHOUT_DATA:
+        raise UsageError(
+            f"--repair {repair}",
+            "needs samples, and no data was given",
+            "give --data, or take --repair bias",
+        )
+    if measure is not None:
+        check_known(f"--measure {measure}", measure, [*PRESETS, "none"])
+    cores = os.cpu_count() or 1
+    if not 1 <= threads <= cores:
+        raise UsageError(
+            f"--threads {threads}",
+            f"is outside 1 … {cores}, the cores of this machine",
+            "measure with as many threads as the result will run on",
+        )
+    for option, given in (("--data", data), ("--eval-data", eval_data)):
+        if isinstance(given, str) and not given:
+            raise UsageError(option, "is empty", f"name the samples, or leave {option} away")
+    if metric is not None and data is None and eval_data is None:
+        raise UsageError("--eval", "needs labelled samples", "give --eval-data")
+
+
+def check_place(output: str | os.PathLike[str], *, force: bool) -> None:
+    """Whether a bundle can be written to a folder.
+
+    Raises:
+        UsageError: Something else is there, or its parent cannot be written.
+    """
+    if not os.fspath(output):
+        raise UsageError("--output", "is empty", "name a folder for the bundle")
+    bundle.check_output(output, force=force)
+    here = Path(os.path.abspath(output)).parent
+    while not here.exists() and here != here.parent:
+        here = here.parent
+    if not here.is_dir():
+        raise UsageError(
+            f"output '{output}'", f"lies below '{here}', which is a file", "choose another --output"
+        )
+    if not os.access(here, os.W_OK | os.X_OK):
+        raise UsageError(
+            f"output '{output}'", f"'{here}' cannot be written to", "choose another --output"
+        )
+
+
+def check_labels(model: ir.Model, data: Data | None, metric: Metric, asked: str) -> None:
+    """Scores a first batch of the original, so that labels that do not fit fail here.
+
+    Args:
+        model: The original.
+        data: The samples to evaluate on, None if there are none.
+        metric: The metric.
+        asked: The option that asked for an accuracy; empty if none did, and samples without labels
+            are no mistake.
+
+    Raises:
+        UsageError: The labels are missing, or the metric cannot take them.
+    """
+    if data is None or not data.has_labels:
+        if asked:
+            raise UsageError(
+                asked,
+                "needs samples with labels, and these have none",
+                "add an array 'labels' to the .npz file, or leave the option away",
+            )
+        return
+    feeds, labels = next(data.labelled(4))
+    names = [value.name or "" for value in model.graph.outputs]
+    outputs = runner(model, list(feeds), names)(feeds)
+    with running(metric.name):
+        metric.score({name: array[: len(labels)] for name, array in outputs.items()}, labels)
