@@ -118,16 +118,28 @@ class _Node:
     y: tuple[_Sized, ...]
 
 
+Sizes = Callable[[_Axis], Any]
+
+
 @dataclass(frozen=True)
 class _Tensor:
-    """An initializer the cut would write."""
+    """An initializer as some uses of it are cut.
+
+    `same_as` lists, for each other cut of the initializer counted before, the axes on which the
+    two differ: while none of these loses anything, both are one tensor.
+    """
 
     shape: tuple[int, ...]
     itemsize: float
     axes: tuple[_Axis, ...]
+    same_as: tuple[tuple[_Axis, ...], ...] = ()
 
-
-Sizes = Callable[[_Axis], Any]
+    def elements(self, sizes: Sizes) -> Any:
+        """Elements that it adds to the model; an array where sizes are arrays of alternatives."""
+        total: Any = product(_shrunk(self.shape, self.axes, sizes))
+        for differing in self.same_as:
+            total = total * (1 - np.logical_and.reduce([sizes(a) < 0.5 for a in differing]))
+        return total
 
 
 class CostModel:
@@ -156,7 +168,9 @@ class CostModel:
         self.tensors = self._tensors()
         self.matrix = np.asarray(self._rows) if self._rows else np.zeros((0, self.slots))
         self._node_users = self._users([_axes_of(n) for n in self.nodes])
-        self._tensor_users = self._users([t.axes for t in self.tensors])
+        self._tensor_users = self._users(
+            [[*t.axes, *(a for axes in t.same_as for a in axes)] for t in self.tensors]
+        )
 
     # --- construction
 
@@ -199,22 +213,29 @@ class CostModel:
 
     def _tensors(self) -> list[_Tensor]:
         """Weights as the cut would write them: uses that are cut alike share a copy."""
-        found: dict[tuple[object, ...], _Tensor] = {}
+        found: list[_Tensor] = []
         for value in self.groups.model.graph.initializers.values():
             tensor = value.const_value
             if tensor is None or not is_weight(tensor):
                 continue
             shape = tuple(tensor.shape.numpy())
             itemsize = tensor.nbytes / max(tensor.size, 1)
-            users = [self._uses.get((node, i)) for node, i in value.uses()]
-            for use in users or [None]:
+            held = value.is_graph_output() or value.is_graph_input() or not value.uses()
+            copies: list[dict[tuple[int, bytes], _Axis]] = []
+            for node, i in [*value.uses(), *([(None, 0)] if held else [])]:
+                use = None if node is None else self._uses.get((node, i))
                 lines = () if use is None else lines_of(use.labels, self.groups.unit_of, shape)
-                axes = self._axes(lines)
-                kept = [
-                    (a.axis, line.units.tobytes()) for a, line in zip(axes, lines, strict=False)
-                ]
-                found.setdefault((value, *kept), _Tensor(shape, itemsize, axes))
-        return list(found.values())
+                own = {
+                    (line.axis, line.units.tobytes()): axis
+                    for line in lines
+                    for axis in self._axes([line])
+                }
+                if any(own.keys() == copy.keys() for copy in copies):
+                    continue
+                same_as = [_apart(own, copy) for copy in copies]
+                copies.append(own)
+                found.append(_Tensor(shape, itemsize, tuple(own.values()), tuple(same_as)))
+        return found
 
     def _users(self, axes: Sequence[Iterable[_Axis]]) -> list[list[int]]:
         """slot → numbers of the items with an axis that depends on it."""
@@ -238,7 +259,7 @@ class CostModel:
         costs = [self._cost(node, lambda axis: lost[axis.term]) for node in self.nodes]
         macs = sum(cost.macs for cost in costs)
         other = sum(cost.other for cost in costs)
-        elements = [product(_shrunk(t.shape, t.axes, lambda a: lost[a.term])) for t in self.tensors]
+        elements = [int(t.elements(lambda axis: lost[axis.term])) for t in self.tensors]
         size = sum(n * t.itemsize for n, t in zip(elements, self.tensors, strict=True))
         return Totals(2 * macs + other, macs, sum(elements), round(size))
 
@@ -271,7 +292,7 @@ class CostModel:
             for number in sorted({n for s in slots for n in self._tensor_users[s]}):
                 tensor = self.tensors[number]
                 weight = tensor.itemsize if metric == "size" else 1
-                total = total + weight * product(_shrunk(tensor.shape, tensor.axes, sizes))
+                total = total + weight * tensor.elements(sizes)
         return total
 
     def _cost(self, node: _Node, sizes: Sizes) -> Cost:
@@ -284,6 +305,13 @@ class CostModel:
 
         x = [None if s is None else fact(s) for s in node.x]
         return node_cost(node.node, x, [fact(s) for s in node.y]) or FREE
+
+
+def _apart(
+    own: dict[tuple[int, bytes], _Axis], other: dict[tuple[int, bytes], _Axis]
+) -> tuple[_Axis, ...]:
+    """The axes that only one of two cuts of an initializer has."""
+    return tuple((own | other)[key] for key in (*own, *other) if (key in own) != (key in other))
 
 
 def _axes_of(node: _Node) -> list[_Axis]:
