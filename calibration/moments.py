@@ -22,7 +22,7 @@ from onnx_ir.convenience import extract
 
 from edgec.calibration.patches import Window, patch_spread
 from edgec.errors import UnsupportedError, UsageError
-from edgec.model import save, to_bytes
+from edgec.model import to_bytes
 
 Array = NDArray[Any]
 Floats = NDArray[np.float64]
@@ -30,6 +30,7 @@ Run = Callable[[Mapping[str, Array]], dict[str, Array]]
 
 WEIGHTED = ("Conv", "ConvTranspose", "Gemm", "MatMul")
 _QUIET = 3  # ONNX Runtime logs errors only
+_MAPPED_BYTES = 8 << 20  # weights from here on go through a file, which a session maps: no copies
 
 
 class Batches(Protocol):
@@ -211,13 +212,13 @@ def _load(model: ir.Model, optimise: bool) -> Any:
         options.graph_optimization_level = ort.GraphOptimizationLevel.ORT_DISABLE_ALL
     options.log_severity_level = _QUIET
     providers = ["CPUExecutionProvider"]
-    try:
+    weights = [v.const_value for v in model.graph.initializers.values()]
+    if sum(tensor.nbytes for tensor in weights if tensor is not None) < _MAPPED_BYTES:
         return ort.InferenceSession(to_bytes(model), options, providers=providers)
-    except UnsupportedError:  # larger than one protobuf
-        with tempfile.TemporaryDirectory() as folder:
-            path = Path(folder, "model.onnx")
-            save(model, path)
-            return ort.InferenceSession(str(path), options, providers=providers)
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder, "model.onnx")
+        ir.save(model, path, format="protobuf", external_data="model.onnx.data")
+        return ort.InferenceSession(str(path), options, providers=providers)
 
 
 # --- what layers with weights see --------------------------------------------------------------

@@ -7,11 +7,13 @@ that mix channels without weights read their input times a mask of zeros and one
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 import onnx_ir as ir
 
 from edgec.graph.channels import ChannelGroups
-from edgec.graph.widths import Mask, lines_of
+from edgec.graph.widths import Line, Mask, lines_of
 
 
 def masked_model(groups: ChannelGroups, alive: Mask) -> ir.Model:
@@ -38,10 +40,8 @@ def masked_model(groups: ChannelGroups, alive: Mask) -> ir.Model:
             continue
         key = (value, *((line.axis, line.units.tobytes()) for line in lines))
         if key not in made:
-            data = value.const_value.numpy()
-            for line in lines:
-                data = data * line.kept(alive).astype(data.dtype)
-            made[key] = _initializer(model, f"{value.name}.masked{len(made)}", data)
+            name = f"{value.name}.masked{len(made)}"
+            made[key] = _initializer(model, _masked(value.const_value, name, lines, alive))
         new_of[use.node].replace_input_with(use.index, made[key])
     for mix in groups.trace.mixes:
         value = mix.node.inputs[mix.index]
@@ -51,9 +51,8 @@ def masked_model(groups: ChannelGroups, alive: Mask) -> ir.Model:
             kept = line.kept(alive)
             if not kept.all():
                 node = new_of[mix.node]
-                mask = _initializer(
-                    model, f"{value.name}.mask{len(made)}", kept.astype(_numpy(value))
-                )
+                name = f"{value.name}.mask{len(made)}"
+                mask = _initializer(model, ir.Tensor(kept.astype(_numpy(value)), name=name))
                 made[(mix.node, mix.index, line.axis)] = mask
                 product = ir.node("Mul", [node.inputs[mix.index], mask])
                 product.outputs[0].name = f"{value.name}.masked{len(made)}"
@@ -69,10 +68,26 @@ def _numpy(value: ir.Value) -> np.dtype[np.generic]:
     return np.dtype(np.float32) if value.dtype is None else value.dtype.numpy()
 
 
-def _initializer(model: ir.Model, name: str, data: np.ndarray) -> ir.Value:
-    tensor = ir.Tensor(np.asarray(data, order="C"), name=name)
+def _masked(
+    tensor: ir.TensorProtocol, name: str, lines: Sequence[Line], alive: Mask
+) -> ir.LazyTensor:
+    """A weight whose removed slices are zero, made anew at each reading: never all at once."""
+
+    def values() -> ir.Tensor:
+        data = tensor.numpy()
+        for line in lines:
+            data = data * line.kept(alive).astype(data.dtype)
+        return ir.Tensor(np.asarray(data, order="C"))
+
+    return ir.LazyTensor(values, tensor.dtype, ir.Shape(tensor.shape.numpy()), name=name)
+
+
+def _initializer(model: ir.Model, tensor: ir.TensorProtocol) -> ir.Value:
     value = ir.Value(
-        name=name, shape=ir.Shape(data.shape), type=ir.TensorType(tensor.dtype), const_value=tensor
+        name=tensor.name,
+        shape=ir.Shape(tensor.shape.numpy()),
+        type=ir.TensorType(tensor.dtype),
+        const_value=tensor,
     )
     model.graph.register_initializer(value)
     return value
