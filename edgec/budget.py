@@ -97,3 +97,8 @@ def human(value: float, metric: Metric) -> str:
             digits = 0 if scaled >= 99.95 else 1 if scaled >= 9.995 else 2
             return f"{scaled:.{digits}f} {prefix}{unit}"
     return f"{value:.0f} {unit}".rstrip()
+
+
+def plural(number: int, noun: str) -> str:
+    """`1 thread`, `2 threads`."""
+    return f"{number} {noun}{'s' * (number != 1)}"

@@ -20,7 +20,7 @@ import numpy as np
 import onnx_ir as ir
 
 from edgec import bundle
-from edgec.budget import human
+from edgec.budget import human, plural
 from edgec.calibration.data import Data, DataSpec, load_data
 from edgec.calibration.evaluate import Accuracy, evaluate, find_metric
 from edgec.compare import Comparison, Difference
@@ -207,7 +207,9 @@ class _Job:
             self.groups = channel_groups(self.model)
             channels = sum(g.width for g in self.groups)
             pinned = sum(len(p.units) for p in self.groups.pinned)
-            self.progress.say(f"{len(self.groups)} groups, {channels} channels · {pinned} pinned")
+            self.progress.say(
+                f"{plural(len(self.groups), 'group')}, {channels} channels · {pinned} pinned"
+            )
         with self.phase("budget"):
             self.prepared = self.pruning.prepare(self.groups)
             for row in self.prepared.feasibility():
@@ -232,7 +234,7 @@ class _Job:
             narrowed = sum(d.kept < d.width for d in self.record.decisions)
             self.progress.say(
                 f"{self.record.criterion} → {self.record.allocator} · widths on "
-                f"{self.record.round_to}s · {narrowed} groups narrowed"
+                f"{self.record.round_to}s · {narrowed} of {len(self.groups)} groups narrowed"
             )
         with self.phase("verify"):
             feeds = sample_feeds(self.model, self.data, self.recipe.seed)
@@ -254,7 +256,8 @@ class _Job:
                 if self.repaired.before is None or self.repaired.after is None
                 else f" · output error {self.repaired.before:.3g} → {self.repaired.after:.3g}"
             )
-            self.progress.say(f"{self.repaired.method}, {self.repaired.samples} samples{change}")
+            on = plural(self.repaired.samples, "sample") if self.data else "no samples"
+            self.progress.say(f"{self.repaired.method}, {on}{change}")
             self.notes += self.repaired.notes
         self.result_totals = count(cut.model, facts_of(cut.model, input_shapes(self.model)))
         self.check_budgets()
@@ -319,7 +322,7 @@ class _Job:
                     threads=self.threads,
                     seed=self.recipe.seed,
                 )
-                self.progress.say(f"this machine, {_threads(self.threads)}, n {pair.b.n}")
+                self.progress.say(f"this machine, {plural(self.threads, 'thread')}, n {pair.b.n}")
         return self.report(path, accuracy, pair)
 
     def report(
@@ -392,10 +395,6 @@ class _Job:
 
 def _costs(totals: Totals, size: int) -> bundle.Costs:
     return bundle.Costs(totals.flops, totals.macs, totals.params, size)
-
-
-def _threads(count: int) -> str:
-    return f"{count} thread{'s' * (count > 1)}"
 
 
 def _samples(feeds: Mapping[str, np.ndarray]) -> int:

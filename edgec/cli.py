@@ -6,20 +6,19 @@ Exit codes are those of `edgec.errors`; 130 when interrupted.
 from __future__ import annotations
 
 import json
+import re
 import sys
-import traceback
-from collections.abc import Callable
-from functools import wraps
 from typing import Any
 
 import click
-from rich.markup import escape
 
 from edgec import console
 from edgec._version import __version__
-from edgec.errors import EdgecError, UsageError
+from edgec.errors import UsageError
+from edgec.shell import Commands, debug_option
 
-_INTERNAL, _INTERRUPTED = 1, 130
+# Whole numbers of up to nine digits; str.isdigit() would let '²' pass.
+_SIZE = re.compile(r"[0-9]{1,9}")
 
 
 def _shapes(texts: tuple[str, ...]) -> dict[str, tuple[int, ...]] | None:
@@ -28,82 +27,48 @@ def _shapes(texts: tuple[str, ...]) -> dict[str, tuple[int, ...]] | None:
     for text in texts:
         name, equals, dims = text.rpartition("=")
         sizes = dims.lower().split("x") if dims else []
-        if not equals or not name or not all(s.isdigit() for s in sizes):
+        if not equals or not name or not all(_SIZE.fullmatch(s) for s in sizes):
             raise UsageError(
                 f"--input {text}", "is not NAME=SIZES", "for example image=1x3x224x224"
             )
         if name in found:
-            raise UsageError(f"--input {text}", f"gives '{name}' a second time")
+            raise UsageError(
+                f"--input {text}", f"gives '{name}' a second time", "give each input once"
+            )
         found[name] = tuple(int(s) for s in sizes)
     return found or None
-
-
-def _report_errors(command: Callable[..., None]) -> Callable[..., None]:
-    """Turns errors into one clear message and an exit code."""
-
-    @wraps(command)
-    def run(*args: Any, **kwargs: Any) -> None:
-        debug = click.get_current_context().find_root().params.get("debug", False)
-        try:
-            command(*args, **kwargs)
-        except EdgecError as error:
-            if debug:
-                traceback.print_exc()
-            _show(error)
-            sys.exit(error.exit_code)
-        except (KeyboardInterrupt, click.Abort):
-            print("interrupted", file=sys.stderr)
-            sys.exit(_INTERRUPTED)
-        except BrokenPipeError:
-            sys.stderr.close()  # the reader of our output has gone; nobody to tell
-            sys.exit(_INTERNAL)
-        except (click.ClickException, click.exceptions.Exit):
-            raise
-        except MemoryError:
-            _show(EdgecError("memory", "ran out", "try a machine with more, or a smaller batch"))
-            sys.exit(_INTERNAL)
-        except Exception as error:  # a defect: say so, without a traceback unless asked
-            if debug:
-                traceback.print_exc()
-            fact = f"failed with {type(error).__name__}: {error}"
-            _show(
-                EdgecError("edgec", fact, "this is a defect; --debug shows where, please report it")
-            )
-            sys.exit(_INTERNAL)
-
-    return run
-
-
-def _show(error: EdgecError) -> None:
-    out = console.printer(sys.stderr)
-    out.print(f"[bold red]error:[/bold red] {escape(error.subject)}: {escape(error.fact)}")
-    if error.remedy:
-        out.print(f"  {escape(error.remedy)}")
-    for note in getattr(error, "__notes__", ()):
-        out.print(f"  {escape(note)}")
 
 
 def _json(document: Any) -> None:
     click.echo(json.dumps(document, indent=2, sort_keys=True, allow_nan=False))
 
 
-_as_json = click.option("--json", "as_json", is_flag=True, help="One JSON document on stdout.")
+def _as_json(command: Any) -> Any:
+    """The options that every command has."""
+    shown = click.option("--json", "as_json", is_flag=True, help="One JSON document on stdout.")
+    return shown(debug_option(command))
+
+
 _input = click.option(
     "--input", "inputs", multiple=True, metavar="NAME=SIZES",
     help="Concrete shape of an input, e.g. image=1x3x224x224. Repeatable.",
 )  # fmt: skip
 
 
-@click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
+@click.group(
+    "edgec",
+    cls=Commands,
+    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
+)
 @click.version_option(__version__, prog_name="edgec")
-@click.option("--debug", is_flag=True, help="Show the traceback of an error.")
-def main(debug: bool) -> None:
+@debug_option
+def main() -> None:
     """Compile neural networks for edge devices: prune to a budget, prove the cut, repair, lower,
     measure.
 
-    Exit codes: 0 ok, 1 internal, 2 usage or bad input, 3 budget not met, 4 unsupported operator,
-    5 device lost, 6 measurement not trustworthy, 7 verification failed, 8 lock mismatch,
-    130 interrupted.
+    Exit codes: 0 ok, 1 a fault in edgec, 2 usage or bad input, 3 budget not met, 4 unsupported
+    operator, 5 device lost, 6 measurement not trustworthy, 7 verification failed, 8 lock
+    mismatch, 130 interrupted.
     """
 
 
@@ -148,7 +113,6 @@ def main(debug: bool) -> None:
     "--explain", "explained", is_flag=True, help="Show every group and pin with its reason."
 )
 @_as_json
-@_report_errors
 def build(
     model: str, recipe_path: str | None, data: str | None, eval_data: str | None,
     metric: str | None, inputs: tuple[str, ...], measure: str, threads: int, output: str | None,
@@ -190,7 +154,6 @@ def build(
 @click.argument("model")
 @_input
 @_as_json
-@_report_errors
 def inspect(model: str, inputs: tuple[str, ...], as_json: bool) -> None:
     """Operators, FLOPs, parameters, channel groups and pins of MODEL."""
     from edgec.inspection import inspect as run
@@ -207,7 +170,6 @@ def inspect(model: str, inputs: tuple[str, ...], as_json: bool) -> None:
 @click.option("--channel", required=True, metavar="NODE:INDEX", help="The channel, e.g. conv1:17.")
 @_input
 @_as_json
-@_report_errors
 def explain(model: str, channel: str, inputs: tuple[str, ...], as_json: bool) -> None:
     """Why a channel of MODEL is tied to others or pinned: the path, by node name."""
     from edgec.explanation import explain as run
@@ -226,7 +188,6 @@ def explain(model: str, channel: str, inputs: tuple[str, ...], as_json: bool) ->
 @click.option("--seed", type=click.IntRange(0), default=0, show_default=True)
 @_input
 @_as_json
-@_report_errors
 def compare(
     first: str, second: str, data: str | None, seed: int, inputs: tuple[str, ...], as_json: bool
 ) -> None:
@@ -255,7 +216,6 @@ def compare(
 
 @main.command()
 @_as_json
-@_report_errors
 def targets(as_json: bool) -> None:
     """What edgec can build for."""
     from dataclasses import asdict
@@ -275,7 +235,6 @@ def targets(as_json: bool) -> None:
 
 @main.command()
 @_as_json
-@_report_errors
 def passes(as_json: bool) -> None:
     """The passes, criteria, allocators and repairs there are."""
     from edgec.catalogue import catalogue
@@ -293,7 +252,6 @@ def passes(as_json: bool) -> None:
 
 @main.command()
 @_as_json
-@_report_errors
 def doctor(as_json: bool) -> None:
     """What is installed here, and what is missing for which feature."""
     from edgec.catalogue import examine

@@ -13,7 +13,8 @@ from rich.markup import escape
 from rich.spinner import Spinner
 from rich.table import Table
 
-from edgec.budget import Metric, human
+from edgec.budget import Metric, human, plural
+from edgec.errors import EdgecError
 from edgec.explanation import Explanation
 from edgec.inspection import Inspection
 from edgec.report import Report
@@ -22,10 +23,31 @@ from edgec.report import Report
 def printer(file: IO[str] | None = None) -> Console:
     """A console that does not wrap or colour what is not read by a person at a terminal."""
     file = file or sys.stdout
-    console = Console(file=file, highlight=False, soft_wrap=True)
+    console = Console(file=file, highlight=False, soft_wrap=True, emoji=False)
     if not console.is_terminal:
-        console = Console(file=file, highlight=False, soft_wrap=True, width=200, no_color=True)
+        console = Console(
+            file=file, highlight=False, soft_wrap=True, emoji=False, width=200, no_color=True
+        )
     return console
+
+
+def plain(text: str) -> str:
+    """Text of a model or a file, to be shown as it is: no markup, no codes for the terminal."""
+    return escape("".join(c if c.isprintable() or c == "\n" else f"\\x{ord(c):02x}" for c in text))
+
+
+def show_error(error: EdgecError) -> None:
+    """Subject, fact and remedy, on stderr."""
+    out = printer(sys.stderr)
+    out.print(f"[bold red]error:[/bold red] {plain(error.subject)}: {plain(error.fact)}")
+    for text in (error.remedy, *getattr(error, "__notes__", ())):
+        for line in text.splitlines():
+            out.print(f"  {plain(line.removeprefix('  '))}")
+
+
+def show_line(text: str) -> None:
+    """One line on stderr."""
+    printer(sys.stderr).print(plain(text))
 
 
 class PhaseLines:
@@ -53,7 +75,7 @@ class PhaseLines:
         clock = f"  {spent:.1f} s" if spent >= 1 else ""
         label = "" if self._said else self._name
         self._said = True
-        self.console.print(f" [bold]{label:<10}[/bold]{escape(text)}[dim]{clock}[/dim]")
+        self.console.print(f" [bold]{label:<10}[/bold]{plain(text)}[dim]{clock}[/dim]")
 
     def close(self) -> None:
         """Stops the clock."""
@@ -75,38 +97,45 @@ def show_report(report: Report, console: Console) -> None:
     for metric, title in _METRICS.items():
         old, new = before.get(metric), after.get(metric)
         budget = budgets.get(metric)
-        table.add_row(
+        _row(
+            table,
             title, human(old, metric), human(new, metric), f"{new / max(old, 1):.4f}",
             f"budget {budget.asked}" if budget else "",
         )  # fmt: skip
     old_file, new_file = report.file_bytes.before, report.file_bytes.after
     if new_file:
         kept = f"{new_file / max(old_file, 1):.4f}"
-        table.add_row("file", human(old_file, "size"), human(new_file, "size"), kept, "")
+        _row(table, "file", human(old_file, "size"), human(new_file, "size"), kept, "")
     if report.accuracy is not None:
         a, b = report.accuracy.before, report.accuracy.after
         change = f"{100 * (b.value - a.value):+.2f} points"
-        table.add_row(
-            a.name, f"{100 * a.value:.2f} %", f"{100 * b.value:.2f} %", change, f"{a.n} samples"
+        _row(
+            table,
+            a.name,
+            f"{100 * a.value:.2f} %",
+            f"{100 * b.value:.2f} %",
+            change,
+            f"{a.n} samples",
         )
     if report.latency is not None:
         pair = report.latency
         verdict = pair.comparison
+        threads = plural(pair.b.threads, "thread")
         interval = f"{verdict.verdict}, 95 % interval {verdict.low:.3f}-{verdict.high:.3f}"
         for title, old_ms, new_ms, note in (
             ("latency p50", pair.a.p50_ms, pair.b.p50_ms, interval),
-            ("latency p90", pair.a.p90_ms, pair.b.p90_ms, f"n {pair.b.n}, {pair.b.threads} thread"),
+            ("latency p90", pair.a.p90_ms, pair.b.p90_ms, f"n {pair.b.n}, {threads}"),
         ):
             ratio = f"{verdict.ratio:.3f}" if title.endswith("p50") else ""
-            table.add_row(title, _ms(old_ms), _ms(new_ms), ratio, note)
+            _row(table, title, _ms(old_ms), _ms(new_ms), ratio, note)
     _print(table, console)
     if report.cut.differences:
         worst = f"{report.cut.worst:.1e}"
         console.print(f"\n proof    cut equals masked network: max. relative difference {worst}")
     for note in report.notes:
-        console.print(f" note     {escape(note)}")
+        console.print(f" note     {plain(note)}")
     if report.path is not None:
-        console.print(f"\n [bold green]ok[/bold green]  {escape(str(report.path))}")
+        console.print(f"\n [bold green]ok[/bold green]  {plain(str(report.path))}")
 
 
 def _ms(value: float | None) -> str:
@@ -117,10 +146,10 @@ def show_decisions(report: Report, console: Console) -> None:
     """Every group: width before and after, and why it was kept whole; every pin."""
     table = _table("group", "channels", "kept", "why")
     for decision in report.decisions:
-        table.add_row(decision.name, str(decision.width), str(decision.kept), decision.reason)
+        _row(table, decision.name, str(decision.width), str(decision.kept), decision.reason)
     for pin in report.groups.pinned:
         where = f" ({pin.where})" if pin.where else ""
-        table.add_row(pin.name, str(len(pin.units)), str(len(pin.units)), pin.why + where)
+        _row(table, pin.name, str(len(pin.units)), str(len(pin.units)), pin.why + where)
     _print(table, console)
 
 
@@ -129,20 +158,21 @@ def show_inspection(found: Inspection, console: Console, most: int = 12) -> None
     totals = found.totals
     shapes = ", ".join(f"{n} {'x'.join(map(str, s))}" for n, s in found.inputs.items())
     console.print(
-        f" opset {found.opset} · {escape(shapes)} · {human(totals.params, 'params')} params · "
+        f" opset {found.opset} · {plain(shapes)} · {human(totals.params, 'params')} params · "
         f"{human(totals.flops, 'flops')}FLOPs ({human(totals.macs, 'macs')}MACs)\n"
     )
     table = _table("operator", "count", "MFLOPs", "share", "params")
     for row in found.ops:
         flops = "unknown" if row.flops is None else f"{row.flops / 1e6:.3f}"
         share = "" if row.flops is None else f"{100 * row.flops / max(totals.flops, 1):.1f} %"
-        table.add_row(row.op, str(row.count), flops, share, human(row.params, "params"))
+        _row(table, row.op, str(row.count), flops, share, human(row.params, "params"))
     _print(table, console)
     if found.groups:
         console.print()
         table = _table("group", "channels", "removable", "MFLOPs held", "prunability")
         for group in found.groups[:most]:
-            table.add_row(
+            _row(
+                table,
                 group.name, str(group.channels), str(group.removable), f"{group.flops / 1e6:.3f}",
                 f"{group.prunability:.3f}",
             )  # fmt: skip
@@ -153,7 +183,7 @@ def show_inspection(found: Inspection, console: Console, most: int = 12) -> None
         console.print()
         table = _table("pinned", "channels", "at", "why")
         for pin in found.pinned[:most]:
-            table.add_row(pin.name, str(pin.channels), pin.where, pin.why)
+            _row(table, pin.name, str(pin.channels), pin.where, pin.why)
         _print(table, console)
         if len(found.pinned) > most:
             console.print(f" … {len(found.pinned) - most} more (--json shows all)")
@@ -161,16 +191,16 @@ def show_inspection(found: Inspection, console: Console, most: int = 12) -> None
 
 def show_explanation(found: Explanation, console: Console, most: int = 40) -> None:
     """The coupling path of a channel, and its pins."""
-    console.print(f" [bold]{escape(found.channel)}[/bold]")
+    console.print(f" [bold]{plain(found.channel)}[/bold]")
     for step in found.steps[:most]:
-        console.print(f"   → ({escape(step.via)}) → {escape(step.name)}:{step.index}")
+        console.print(f"   → ({plain(step.via)}) → {plain(step.name)}:{step.index}")
     if len(found.steps) > most:
         console.print(f"   … {len(found.steps) - most} more (--json shows all)")
     for pin in found.pins:
-        console.print(f" pinned: {escape(pin)}")
+        console.print(f" pinned: {plain(pin)}")
     if found.free:
         row = "" if found.row is None else f", row {found.row}: every row keeps the same count"
-        console.print(f" free to cut, in the group of {escape(found.group)}{row}")
+        console.print(f" free to cut, in the group of {plain(found.group)}{row}")
 
 
 def _table(*titles: str) -> Table:
@@ -178,6 +208,11 @@ def _table(*titles: str) -> Table:
     for number, title in enumerate(titles):
         table.add_column(title, justify="left", no_wrap=True, min_width=10 if number == 0 else None)
     return table
+
+
+def _row(table: Table, *cells: str) -> None:
+    """Adds a row whose cells are shown as they are."""
+    table.add_row(*(plain(cell) for cell in cells))
 
 
 def _print(table: Table, console: Console) -> None:
@@ -192,5 +227,5 @@ def rows(titles: Sequence[str], lines: Sequence[Sequence[str]], console: Console
     """A plain table."""
     table = _table(*titles)
     for line in lines:
-        table.add_row(*(escape(cell) for cell in line))
+        _row(table, *line)
     _print(table, console)

@@ -82,17 +82,20 @@ def explain(
 def _atom(groups: ChannelGroups, channel: str) -> int:
     name, _, number = channel.rpartition(":")
     batches = groups.trace.atoms.batches
-    if not name or not number.isdigit():
+    if not name or not (number.isascii() and number.isdecimal()):
         raise UsageError(f"--channel {channel}", "is not NODE:INDEX", "for example conv1:17")
     found = [b for b in batches if b.name == name]
     if not found:
-        names = [b.name for b in batches]
-        near = difflib.get_close_matches(name, names, 3, 0.3) or names[:3]
-        raise UsageError(f"node '{name}'", "makes no channels", f"did you mean {', '.join(near)}?")
-    index = int(number)
-    if index >= found[0].stop - found[0].start:
-        size = found[0].stop - found[0].start
-        raise UsageError(f"--channel {channel}", f"is outside 0 … {size - 1}")
+        names = list(dict.fromkeys(b.name for b in batches))
+        near = difflib.get_close_matches(name, names, 3, 0.3)
+        remedy = "the model makes none" if not names else f"for example {', '.join(names[:3])}"
+        if near:
+            remedy = f"did you mean {' or '.join(near)}?"
+        raise UsageError(f"node '{name}'", "makes no channels", remedy)
+    index, size = int(number), found[0].stop - found[0].start
+    if index >= size:
+        last = f"channels are counted from 0 to {size - 1}"
+        raise UsageError(f"--channel {channel}", f"'{name}' has {size} channels", last)
     return found[0].start + index
 
 

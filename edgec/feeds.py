@@ -51,5 +51,8 @@ def sample_feeds(
         elif dtype == np.dtype(bool) or np.issubdtype(dtype, np.integer):
             found[name] = rng.integers(0, 2, shape).astype(dtype)
         else:
-            raise UsageError(f"input '{name}'", f"is of type {dtype}", "give --data")
+            kind = "text" if dtype.kind in "OSU" else f"of type {dtype}"
+            raise UsageError(
+                f"input '{name}'", f"is {kind}: there are no random values for it", "give --data"
+            )
     return found

@@ -1,0 +1,121 @@
+"""Between the commands and the shell: exit codes, one clear message, signals, closed pipes.
+
+The exit codes are those of `edgec.errors`; 130 when interrupted.
+"""
+
+from __future__ import annotations
+
+import io
+import signal
+import sys
+import threading
+import traceback
+from collections.abc import Iterator
+from contextlib import contextmanager
+from types import FrameType
+from typing import Any
+
+import click
+
+from edgec import console
+from edgec.errors import EdgecError, UsageError
+
+_INTERNAL, _USAGE, _INTERRUPTED = 1, 2, 130
+debug_option = click.option(
+    "--debug", is_flag=True, expose_value=False, help="Show the traceback of an error."
+)
+
+
+class Commands(click.Group):
+    """A group of commands that ends every error in one message and its exit code."""
+
+    def main(self, *args: Any, **extra: Any) -> Any:
+        """Runs a command line and exits."""
+        _print_whatever_comes()
+        with _terminable():
+            sys.exit(self._run(*args, **{**extra, "standalone_mode": False}))
+
+    def _run(self, *args: Any, **extra: Any) -> int:
+        """The exit code of a command line."""
+        words = next(iter(args), extra.get("args"))
+        debug = "--debug" in (sys.argv if words is None else words)
+        try:
+            done = super().main(*args, **extra)
+            sys.stdout.flush()
+            return done if isinstance(done, int) else 0
+        except Exception as error:
+            if debug:
+                traceback.print_exc()
+            return _explain(error)
+        except KeyboardInterrupt:
+            console.show_line("interrupted")
+            return _INTERRUPTED
+
+
+def _explain(error: Exception) -> int:
+    """Prints what an exception means to the user; the exit code."""
+    if isinstance(error, EdgecError):
+        console.show_error(error)
+        return error.exit_code
+    if isinstance(error, click.Abort):
+        console.show_line("interrupted")
+        return _INTERRUPTED
+    if isinstance(error, click.exceptions.NoArgsIsHelpError):
+        error.show()
+        return error.exit_code
+    if isinstance(error, click.ClickException):
+        console.show_error(_usage(error))
+        return error.exit_code
+    if isinstance(error, BrokenPipeError):  # the reader of our output has gone; nobody to tell
+        sys.stdout = io.StringIO()
+        return _INTERNAL
+    if isinstance(error, MemoryError):
+        console.show_error(
+            EdgecError("memory", "ran out", "take a machine with more, or a smaller --input")
+        )
+        return _INTERNAL
+    if isinstance(error, OSError) and error.errno is not None:
+        where = f"file '{error.filename}'" if error.filename else "the file system"
+        remedy = "free some space, or check the rights"
+        console.show_error(UsageError(where, f"fails: {error.strerror}", remedy))
+        return _USAGE
+    fact = f"failed with {type(error).__name__}: {error}"
+    remedy = "this is a defect; --debug shows where, please report it"
+    console.show_error(EdgecError("edgec", fact, remedy))
+    return _INTERNAL
+
+
+def _usage(error: click.ClickException) -> UsageError:
+    """An error of the command line's words, in the form that all errors have."""
+    context = getattr(error, "ctx", None)
+    command = "edgec" if context is None else context.command_path
+    subject, fact = command, error.format_message()
+    if isinstance(error, click.BadParameter) and error.param is not None:
+        missing = isinstance(error, click.MissingParameter)
+        subject = error.param.get_error_hint(context).strip("'")
+        fact = "is missing" if missing else error.message
+    return UsageError(subject, (fact[:1].lower() + fact[1:]).rstrip("."), f"see {command} --help")
+
+
+@contextmanager
+def _terminable() -> Iterator[None]:
+    """A polite request to end (SIGTERM) cleans up as Ctrl-C does."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+
+    def interrupt(_number: int, _frame: FrameType | None) -> None:
+        raise KeyboardInterrupt
+
+    before = signal.signal(signal.SIGTERM, interrupt)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
+
+
+def _print_whatever_comes() -> None:
+    """A terminal that cannot show a character shows its code instead."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
