@@ -1,0 +1,123 @@
+"""A stranger checks a cut: plan.json, the original file, numpy and onnx; nothing of edgec.graph.
+
+The document goes through its JSON text first, so that only what it says can be used.
+"""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import onnx
+from numpy.typing import NDArray
+from onnx import numpy_helper
+
+from edgec.document import canonical
+from edgec.graph.cut import CutResult
+from edgec.plan import Plan, taken
+from edgec.planning import plan_of, reader_names
+from laws.running import Feeds, outputs_of
+
+Entry = dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Document:
+    """plan.json as a stranger reads it."""
+
+    entries: dict[str, Any]
+    plan: Plan
+
+    @classmethod
+    def of(cls, cut: CutResult) -> Document:
+        """What edgec writes down about a cut, read back."""
+        text = canonical(plan_of(cut, "0" * 64, {}).to_json())
+        return cls(json.loads(text), Plan.from_json(json.loads(text)))
+
+    def silenced(self) -> Iterator[Entry]:
+        """The entries that zero what a node reads."""
+        yield from (cut for cut in self.entries["cuts"] if cut["role"] == "in")
+        yield from self.entries["masks"]
+
+
+def masked_proto(original: onnx.ModelProto, document: Document, feeds: Feeds) -> onnx.ModelProto:
+    """The original with a Mul by zeros and ones in front of every input that the plan names."""
+    model = onnx.ModelProto()
+    model.CopyFrom(original)
+    named = _by_name(model.graph)
+    entries = list(document.silenced())
+    sources = [named[entry["node"]].input[entry["input"]] for entry in entries]
+    shapes = _shapes(original, sources, feeds)
+    before: dict[str, list[onnx.NodeProto]] = {}
+    for number, (entry, source) in enumerate(zip(entries, sources, strict=True)):
+        node = named[entry["node"]]
+        mask = pattern(entry, shapes[source]).astype(np.float32)
+        kept, masked = f"stranger.{number}.kept", f"stranger.{number}.masked"
+        model.graph.initializer.append(numpy_helper.from_array(mask, kept))
+        product = onnx.helper.make_node("Mul", [node.input[entry["input"]], kept], [masked])
+        node.input[entry["input"]] = masked
+        before.setdefault(node.output[0], []).append(product)
+    nodes = [n for node in model.graph.node for n in (*before.get(node.output[0], ()), node)]
+    ordered = [onnx.NodeProto.FromString(n.SerializeToString()) for n in nodes]
+    del model.graph.node[:]
+    model.graph.node.extend(ordered)
+    return model
+
+
+def _by_name(graph: onnx.GraphProto) -> dict[str, onnx.NodeProto]:
+    """What a plan may call each node: its first output, or a name that is its alone."""
+    times = Counter(name for n in graph.node for name in {n.name, *n.output[:1]})
+    named = {n.name: n for n in graph.node if n.name and times[n.name] == 1}
+    return {n.output[0]: n for n in graph.node if n.output} | named
+
+
+def _shapes(
+    model: onnx.ModelProto, names: Sequence[str], feeds: Feeds
+) -> dict[str, tuple[int, ...]]:
+    """Shapes of initializers and inputs and, by running the model, of other values."""
+    found = {t.name: tuple(t.dims) for t in model.graph.initializer}
+    found |= {name: array.shape for name, array in feeds.items()}
+    missing = sorted(set(names) - found.keys())
+    if missing:
+        probe = onnx.ModelProto()
+        probe.CopyFrom(model)
+        del probe.graph.output[:]
+        probe.graph.output.extend(onnx.ValueInfoProto(name=name) for name in missing)
+        found |= {n: v.shape for n, v in zip(missing, outputs_of(probe, feeds), strict=True)}
+    return found
+
+
+def pattern(entry: Entry, shape: Sequence[int]) -> NDArray[np.bool_]:
+    """bool, broadcasts to `shape`: what is kept, block by block, as the schema's words say it."""
+    assert shape[entry["axis"]] == entry["size"]
+    rows = entry.get("rows", [])
+    lists = entry["kept"] if rows else [entry["kept"]]
+    varies = {entry["axis"], *(axis for axis, _ in rows)}
+    kept = np.zeros([size if axis in varies else 1 for axis, size in enumerate(shape)], bool)
+    for number, block in enumerate(np.ndindex(*(count for _, count in rows))):
+        at: list[Any] = [slice(None)] * len(shape)
+        for (axis, count), place in zip(rows, block, strict=True):
+            length, rest = divmod(shape[axis], count)
+            assert not rest
+            at[axis] = slice(place * length, (place + 1) * length)
+        at[entry["axis"]] = lists[number]
+        kept[tuple(at)] = True
+    return kept
+
+
+def check_arrays(cut: CutResult, document: Document) -> None:
+    """Taking what the plan keeps of each original initializer gives that of the cut model."""
+    names = reader_names(cut.groups.model)
+    for use, name in cut.uses:
+        original, new = use.node.inputs[use.index], cut.model.graph.initializers[name]
+        assert original is not None
+        assert original.const_value is not None
+        assert new.const_value is not None
+        cuts = document.plan.read_by(names[use.node], use.index)
+        assert {c.initializer for c in cuts} <= {original.name}
+        old = original.const_value.numpy()
+        assert np.array_equal(taken(old, cuts), new.const_value.numpy()), f"plan: cuts of {name}"

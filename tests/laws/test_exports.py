@@ -1,0 +1,44 @@
+"""The laws over real topologies as torch.onnx.export writes them."""
+
+from __future__ import annotations
+
+import pytest
+from zoo.exports import EXPORTS
+
+from laws import Found, obey
+
+# export: groups, units that can be removed, pins, units that the permutation law moved
+EXPECTED = {
+    "resnet18": (12, 360, 1, 360),
+    "resnet50": (23, 528, 1, 528),
+    "mobilenet_v2": (25, 4144, 1, 4144),
+    "mobilenet_v3": (19, 833, 1, 833),
+    "efficientnet_b0": (28, 2244, 1, 2244),
+    "regnet_x": (15, 440, 1, 440),
+    "regnet_y": (20, 470, 1, 470),
+    "convnext": (5, 608, 7, 608),
+    "unet": (12, 168, 1, 168),
+    "yolo": (38, 620, 2, 620),
+    "ssd": (7, 152, 6, 152),
+    "cnn_dynamic_batch": (3, 40, 1, 40),
+    "yolo_optimized": (38, 620, 2, 620),
+    "mobilenet_v3_optimized": (19, 833, 1, 833),
+}
+
+
+@pytest.mark.parametrize("name", EXPORTS)
+def test_export(name: str) -> None:
+    found = obey(EXPORTS[name](), draws=2)
+    assert found == Found(*EXPECTED[name], found.changed)
+    assert found.changed > 0.1
+
+
+def test_every_expectation_is_about_an_export() -> None:
+    assert list(EXPECTED) == list(EXPORTS)
+
+
+@pytest.mark.parametrize("batch", [1, 3])
+def test_dynamic_batch(batch: int) -> None:
+    """What is cut for one batch size holds for another."""
+    found = obey(EXPORTS["cnn_dynamic_batch"](), dims={"batch": batch})
+    assert found == Found(*EXPECTED["cnn_dynamic_batch"], found.changed)
