@@ -6,6 +6,7 @@ topological order, with every weight at hand and finite, and no weight posing as
 
 from __future__ import annotations
 
+import io
 import logging
 import os
 import re
@@ -24,6 +25,7 @@ from edgec.errors import UnsupportedError, UsageError
 from edgec.model_checks import check_call_tree, check_graph
 from edgec.model_inputs import fix_input_shapes, input_shapes
 from edgec.model_proto import check_proto
+from edgec.model_stream import pieces
 from edgec.model_tensors import check_weights
 
 __all__ = ["input_shapes", "load", "save", "to_bytes"]
@@ -97,7 +99,8 @@ def save(model: ir.Model, path: str | os.PathLike[str]) -> None:
         with tempfile.TemporaryDirectory(dir=path.parent, prefix=f".{path.name}.") as aside:
             new = Path(aside, path.name)
             if _weight_bytes(model) <= _EMBED_BYTES:
-                new.write_bytes(to_bytes(model))
+                with new.open("wb") as file:
+                    file.writelines(pieces(model))
             else:
                 data = f"{path.name}.data"
                 ir.save(model, new, format="protobuf", external_data=data)
@@ -121,8 +124,9 @@ def to_bytes(model: ir.Model) -> bytes:
             f"{_weight_bytes(model) / 1e9:.1f} GB of weights do not fit in one protobuf",
             "save it to a file: its weights then go to external data",
         )
-    content: bytes = serde.serialize_model(model).SerializeToString(deterministic=True)
-    return content
+    content = io.BytesIO()
+    content.writelines(pieces(model))
+    return content.getvalue()
 
 
 def _weight_bytes(model: ir.Model) -> int:

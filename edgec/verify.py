@@ -88,9 +88,9 @@ def _check(
     """Compares `outputs` with those of `model`.
 
     A deep network can amplify rounding beyond the tolerance all by itself. Where the difference is
-    larger, the network's own rounding is measured: the outputs of the graph as written against those
-    with fused and re-ordered operators. Up to `_NOISE` times that is rounding; `_CEILING` is the
-    end of it.
+    larger, the network's own rounding is measured: the outputs of the graph as written against
+    those with fused and re-ordered operators. Up to `_NOISE` times that is rounding; `_CEILING` is
+    the end of it.
     """
     expected = _outputs(model, feeds)
     _refuse_unbounded(other, expected)

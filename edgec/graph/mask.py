@@ -73,7 +73,7 @@ def _masked(
 ) -> ir.LazyTensor:
     """A weight whose removed slices are zero, made anew at each reading: never all at once."""
 
-    def values() -> ir.Tensor:
+    def values() -> ir.TensorProtocol:
         data = tensor.numpy()
         for line in lines:
             data = data * line.kept(alive).astype(data.dtype)
