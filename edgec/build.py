@@ -152,6 +152,7 @@ class _Job:
             recipe.include, recipe.exclude,
         )  # fmt: skip
         self.context = Context(seed=recipe.seed)
+        self.source = bundle.Source("the model", "", 0)
         self.seconds: dict[str, float] = {}
         self.notes: list[str] = []
         self.repaired = RepairRecord("none", 0)
@@ -164,7 +165,7 @@ class _Job:
         """Announces and times a phase."""
         self.progress.phase(name)
         start = time.perf_counter()
-        with translated(f"phase '{name}'"):
+        with translated(self.source.name):
             yield
         self.seconds[name] = self.seconds.get(name, 0.0) + time.perf_counter() - start
 
@@ -181,6 +182,7 @@ class _Job:
             shapes = {k: tuple(v) for k, v in inputs.items()} if inputs else None
             self.original = load(source, inputs=shapes)
             self.source = _source(source, self.original)
+            refuse(self.target, self.target.supports(self.original))
             self.metric = find_metric(metric)
             types = input_types(self.original)
             self.data: Data | None = None if data is None else load_data(data, types)
@@ -194,7 +196,6 @@ class _Job:
             if self.data is None:
                 self.notes.append("no data: only criteria and repairs that need none were used")
                 self.progress.say(self.notes[-1])
-        refuse(self.target, self.target.supports(self.original))
         asked = "--eval-data" if eval_data is not None else "--eval" if metric is not None else ""
         check_labels(self.original, self.eval_data, self.metric, asked)
 

@@ -11,8 +11,8 @@ from typing import Any
 import numpy as np
 
 from edgec.errors import UsageError
-from edgec.graph.channels import ChannelGroups, channel_groups
-from edgec.inspection import prepared
+from edgec.graph.channels import ChannelGroups
+from edgec.inspection import analysed
 
 
 @dataclass(frozen=True)
@@ -66,7 +66,7 @@ def explain(
     Raises:
         UsageError: No such node or index.
     """
-    groups = model if isinstance(model, ChannelGroups) else channel_groups(prepared(model, inputs))
+    groups = model if isinstance(model, ChannelGroups) else analysed(model, inputs)
     atom = _atom(groups, channel)
     unit = int(groups.unit_of[atom])
     pins = [

@@ -7,8 +7,8 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 import numpy as np
-import onnx_ir as ir
 
+from edgec.foreign import translated
 from edgec.graph.channels import ChannelGroups, channel_groups
 from edgec.graph.cost import CostModel, Totals, count, is_weight, node_cost
 from edgec.model import load
@@ -82,11 +82,12 @@ class Inspection:
         return asdict(self)
 
 
-def prepared(model: Any, inputs: Mapping[str, Sequence[int]] | None = None) -> ir.Model:
-    """Loads a model and folds its constants: what every analysis starts from."""
+def analysed(model: Any, inputs: Mapping[str, Sequence[int]] | None = None) -> ChannelGroups:
+    """Loads a model, folds its constants, finds its channel groups."""
     loaded = load(model, inputs={k: tuple(v) for k, v in inputs.items()} if inputs else None)
     context = Context()
-    return SplitSequences()(Fold()(loaded, context), context)
+    with translated(loaded.graph.name or "the model"):
+        return channel_groups(SplitSequences()(Fold()(loaded, context), context))
 
 
 def inspect(model: Any, *, inputs: Mapping[str, Sequence[int]] | None = None) -> Inspection:
@@ -96,7 +97,7 @@ def inspect(model: Any, *, inputs: Mapping[str, Sequence[int]] | None = None) ->
         model: A path, `package.module:factory`, or a model in memory (see `load`).
         inputs: Concrete shapes for symbolic inputs.
     """
-    groups = channel_groups(prepared(model, inputs))
+    groups = analysed(model, inputs)
     graph, facts = groups.model.graph, groups.facts
     return Inspection(
         {v.name or "": facts[v].shape or () for v in graph.inputs},

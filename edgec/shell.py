@@ -6,10 +6,12 @@ The exit codes are those of `edgec.errors`; 130 when interrupted.
 from __future__ import annotations
 
 import io
+import logging
 import signal
 import sys
 import threading
 import traceback
+import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from types import FrameType
@@ -22,7 +24,7 @@ from edgec.errors import EdgecError, UsageError
 
 _INTERNAL, _USAGE, _INTERRUPTED = 1, 2, 130
 debug_option = click.option(
-    "--debug", is_flag=True, expose_value=False, help="Show the traceback of an error."
+    "--debug", is_flag=True, expose_value=False, help="Show tracebacks, and what libraries log."
 )
 
 
@@ -31,14 +33,14 @@ class Commands(click.Group):
 
     def main(self, *args: Any, **extra: Any) -> Any:
         """Runs a command line and exits."""
-        _print_whatever_comes()
-        with _terminable():
-            sys.exit(self._run(*args, **{**extra, "standalone_mode": False}))
-
-    def _run(self, *args: Any, **extra: Any) -> int:
-        """The exit code of a command line."""
         words = next(iter(args), extra.get("args"))
         debug = "--debug" in (sys.argv if words is None else words)
+        _print_whatever_comes()
+        with _terminable(), _quiet(debug):
+            sys.exit(self._run(debug, *args, **{**extra, "standalone_mode": False}))
+
+    def _run(self, debug: bool, *args: Any, **extra: Any) -> int:
+        """The exit code of a command line."""
         try:
             done = super().main(*args, **extra)
             sys.stdout.flush()
@@ -112,6 +114,22 @@ def _terminable() -> Iterator[None]:
         yield
     finally:
         signal.signal(signal.SIGTERM, before)
+
+
+@contextmanager
+def _quiet(debug: bool) -> Iterator[None]:
+    """Keeps what libraries log and warn of from the screen, unless asked for."""
+    if debug or sys.warnoptions:
+        yield
+        return
+    handler = logging.NullHandler()
+    logging.getLogger().addHandler(handler)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        logging.getLogger().removeHandler(handler)
 
 
 def _print_whatever_comes() -> None:
