@@ -20,6 +20,12 @@ def _all(n: LabelContext) -> None:
 
 _OPSET = {"Swish": 24}  # operators younger than the other examples
 
+# Brings an example's values to where the function is defined, and far from its poles.
+_INTO_DOMAIN = {
+    "Acos": "Softsign", "Acosh": "Cosh", "Asin": "Softsign", "Atanh": "Softsign", "Log": "Cosh",
+    "Sqrt": "Abs", "Tan": "Softsign",
+}  # fmt: skip
+
 
 def _folded(n: View) -> Cost:
     """One operation less than inputs, per element."""
@@ -27,7 +33,9 @@ def _folded(n: View) -> Cost:
 
 
 def _unary(op: str, operations: int) -> OpRule:
-    example = between_convs(f"b = {op}(a)").replace('"" : 21', f'"" : {_OPSET.get(op, 21)}')
+    into = _INTO_DOMAIN.get(op)
+    body = f"b = {op}(a)" if into is None else f"r = {into}(a)\n  b = {op}(r)"
+    example = between_convs(body).replace('"" : 21', f'"" : {_OPSET.get(op, 21)}')
     return OpRule(op, _first, per_output(operations), example)
 
 
