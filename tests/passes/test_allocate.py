@@ -61,7 +61,7 @@ def problem_of(
     return Problem(cost, options_of(groups, scores, round_to), bounds)
 
 
-_NETWORKS = [
+_NETWORKS: list[str | int] = [
     "c2f",
     "densenet_concat_chain",
     "residual_chain",
