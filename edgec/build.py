@@ -32,7 +32,7 @@ from edgec.foreign import translated
 from edgec.graph.cost import Totals, count
 from edgec.graph.facts import facts_of
 from edgec.graph.lint import lint
-from edgec.model import input_shapes, load, to_bytes
+from edgec.model import input_shapes, load, release_pages, to_bytes
 from edgec.passes.base import Context
 from edgec.passes.fold import Fold
 from edgec.passes.fuse import FuseBatchNorm
@@ -167,6 +167,7 @@ class _Job:
         start = time.perf_counter()
         with translated(self.source.name):
             yield
+        release_pages(self.original)
         self.seconds[name] = self.seconds.get(name, 0.0) + time.perf_counter() - start
 
     def load(
@@ -246,7 +247,7 @@ class _Job:
         return self.record
 
     def repair(self) -> None:
-        """Repairs what the cut damaged, then folds BatchNormalization."""
+        """Repairs what the cut damaged; counts what the result costs."""
         cut = self.record.cut
         with self.phase("repair"):
             self.repaired = repair(
@@ -262,7 +263,6 @@ class _Job:
             self.notes += self.repaired.notes
         self.result_totals = count(cut.model, facts_of(cut.model, input_shapes(self.model)))
         self.check_budgets()
-        self.final = FuseBatchNorm()(load(cut.model), self.context)
 
     def check_budgets(self) -> None:
         """The counted cost, not the predicted one, decides."""
@@ -277,17 +277,11 @@ class _Job:
     def lower(self, folder: Path, scratch: Path) -> None:
         """Builds the artifact, loads it, checks it against the network it was made from."""
         with self.phase("lower"):
-            folder.mkdir(exist_ok=True)
-            refuse(self.target, self.target.supports(self.final))
-            self.artifact = self.target.build(self.final, folder)
-            self.runner: Runnable = self.target.load(self.artifact)
-            (scratch / "original").mkdir()
-            artifact = self.target.build(self.original, scratch / "original")
-            self.original_bytes = sum(f.stat().st_size for f in artifact.files)
-            self.result_bytes = sum(f.stat().st_size for f in self.artifact.files)
-            self.original_runner: Runnable = self.target.load(artifact)
             feeds = sample_feeds(self.model, self.data, self.recipe.seed)
+            folder.mkdir(exist_ok=True)
+            self.result_bytes = self.lower_result(folder)
             self.artifact_check = check_artifact(self.record.cut.model, self.runner, feeds)
+            self.original_bytes = self.lower_original(scratch / "original")
             drift = Comparison()
             drift.add(self.original_runner.run(feeds), self.runner.run(feeds), _samples(feeds))
             self.drift = drift.result()
@@ -295,6 +289,22 @@ class _Job:
                 f"{self.target.backend} · {human(self.original_bytes, 'size')} → "
                 f"{human(self.result_bytes, 'size')} · loaded, run and compared"
             )
+
+    def lower_result(self, folder: Path) -> int:
+        """Folds BatchNormalization, builds and loads; the bytes of the files."""
+        final = FuseBatchNorm()(load(self.record.cut.model), self.context)
+        refuse(self.target, self.target.supports(final))
+        artifact = self.target.build(final, folder)
+        self.runner: Runnable = self.target.load(artifact)
+        return sum(file.stat().st_size for file in artifact.files)
+
+    def lower_original(self, folder: Path) -> int:
+        """Builds and loads what the result is compared with; the bytes of the files."""
+        folder.mkdir()
+        artifact = self.target.build(self.original, folder)
+        release_pages(self.original)
+        self.original_runner: Runnable = self.target.load(artifact)
+        return sum(file.stat().st_size for file in artifact.files)
 
     def finish(self, path: Path | None, measure: str | None) -> Report:
         """Accuracy and latency of original and result, side by side."""

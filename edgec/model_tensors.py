@@ -20,6 +20,7 @@ from onnx_ir import serde
 from edgec.errors import UnsupportedError, UsageError
 
 MAX_BYTES = 16 << 30
+_MAPS = "edgec.maps"  # key of a model's meta: the files that its weights are views of
 _CHUNK = 1 << 20  # elements looked at together: 4 MB of float32
 _TYPED_FIELDS = (
     "float_data",
@@ -68,7 +69,17 @@ def check_weights(model: ir.Model, folder: Path | None, subject: str) -> None:
     for value, tensor in declared:
         readers = {use.node.op_type for use in value.uses()} if value is not None else set()
         _check_finite(tensor, bool(readers & _MULTIPLIERS), subject)
-    maps.release_pages()
+    model.meta[_MAPS] = (*model.meta.get(_MAPS, ()), maps)
+    release_pages(model)
+
+
+def release_pages(model: ir.Model) -> None:
+    """Give back the memory that reading mapped weights has filled; they stay usable.
+
+    Does nothing for weights that are not mapped: those of models from one file, or from memory.
+    """
+    for maps in model.meta.get(_MAPS, ()):
+        maps.release_pages()
 
 
 def _initializers(model: ir.Model) -> Iterator[ir.Value]:
@@ -203,7 +214,7 @@ class _Maps:
         return ir.Tensor(array, dtype=dtype, name=external.name, doc_string=external.doc_string)
 
     def release_pages(self) -> None:
-        """Give back the memory that reading through the maps has filled; they stay usable."""
+        """As the function above."""
         for mapped in self._open.values():
             if hasattr(mapped, "madvise"):  # not on Windows
                 mapped.madvise(mmap.MADV_DONTNEED)
