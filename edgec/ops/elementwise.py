@@ -62,7 +62,12 @@ RULES = (
     *(_unary(op, cost) for op, cost in _UNARY.items()),
     *(OpRule(op, _all, per_output(), _example(f"b = {op}(a, p)")) for op in _BINARY),
     *(
-        OpRule(op, _all, per_output(), _example(f"c = {op}(a, p)\n  b = Cast<to=1>(c)"))
+        OpRule(
+            op,
+            _all,
+            per_output(),
+            _example(f"r = Sign(a)\n  s = Sign(p)\n  c = {op}(r, s)\n  b = Cast<to=1>(c)"),
+        )
         for op in _COMPARE
     ),
     *(OpRule(op, _all, _folded, _example(f"r = Relu(a)\n  b = {op}(a, r)")) for op in _NARY),
@@ -80,7 +85,10 @@ RULES = (
             op,
             _all,
             per_output(),
-            _example(f"c = Greater(a, p)\n  d = Less(a, p)\n  e = {op}(c, d)\n  b = Cast<to=1>(e)"),
+            _example(
+                f"r = Cos(a)\n  c = Greater(r, p)\n  d = Less(a, p)\n"
+                f"  e = {op}(c, d)\n  b = Cast<to=1>(e)"
+            ),
         )
         for op in ("And", "Or", "Xor")
     ),

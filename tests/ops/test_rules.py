@@ -1,0 +1,181 @@
+"""Every operator record: its example is legal, runs, obeys the laws, and costs what it should."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+import onnx
+import onnx_ir as ir
+import pytest
+from laws import Found, obey
+from onnxruntime.capi.onnxruntime_pybind11_state import Fail  # type: ignore[import-untyped, unused-ignore]
+from zoo import feeds_of, model_of, run
+from zoo.patterns import PATTERNS
+
+import edgec.graph.cut
+from edgec.budget import METRICS
+from edgec.errors import EdgecError
+from edgec.graph.channels import channel_groups
+from edgec.graph.cost import CostModel, node_cost
+from edgec.graph.facts import facts_of
+from edgec.model import input_shapes
+from edgec.ops import RULES, rule_for
+from edgec.ops.repairing import RepairContext
+from edgec.ops.rule import OpRule
+from edgec.ops.view import Cost
+from edgec.passes.prune.allocate import options_of
+
+# Groups, units and moved units of the examples that differ from `USUAL`.
+USUAL = (1, 6, 6)
+FOUND = {
+    "Conv": (2, 14, 14),
+    "ConvTranspose": (2, 14, 14),
+    "Gemm": (2, 18, 18),
+    "MatMul": (2, 24, 24),
+    "GroupNormalization": (0, 0, 0),  # statistics across channels
+    "LRN": (1, 6, 0),  # neighbours may not change places
+    **dict.fromkeys(("Softmax", "LogSoftmax", "Hardmax"), (1, 8, 8)),
+    **dict.fromkeys(("Unsqueeze", "ConstantOfShape", "Range"), (1, 8, 8)),
+    "DepthToSpace": (1, 3, 3),
+    "Gather": (3, 6, 5),
+    "Pad": (3, 13, 13),
+    "Slice": (2, 6, 6),
+    "Split": (2, 6, 6),
+}
+
+# The cost of the example's node by hand: multiply-adds, other operations.
+BY_HAND = {
+    "Conv": (2 * 8 * 8 * 8 * 3, 0),  # outputs [2,8,8,8], each over 3 of 6 inputs, 1x1
+    "ConvTranspose": (8 * 6 * 6 * 3 * 2 * 2, 0),  # inputs [1,8,6,6], each to 3 outputs, 2x2
+    "Gemm": (5 * 10 * 8, 0),
+    "MatMul": (2 * 3 * 5 * 5 * 4, 0),  # 2 samples, 3 heads, queries, keys, width
+    "BatchNormalization": (0, 2 * 768),
+    "LRN": (0, (1 + 2 + 4) * 768),  # square, sum of 3, then scale, bias, power, division
+    "Relu": (0, 768),
+    "Add": (0, 768),
+    "Sum": (0, 768),
+    "Clip": (0, 2 * 768),
+    "PRelu": (0, 2 * 768),
+    "MaxPool": (0, 2 * 6 * 7 * 7 * 4),
+    "AveragePool": (0, 2 * 6 * 7 * 7 * 4),
+    "GlobalAveragePool": (0, 768),
+    "ReduceMean": (0, 768),
+    "Resize": (0, 4 * 6 * 8 * 8),
+    "Softmax": (0, 5 * 5 * 8),
+    **dict.fromkeys(
+        ("Identity", "Cast", "Dropout", "Reshape", "Transpose", "Concat", "Split", "Slice",
+         "Gather", "Pad", "Expand", "Tile", "Flatten", "Squeeze", "Unsqueeze", "DepthToSpace",
+         "SpaceToDepth", "Shape", "Constant"),
+        (0, 0),
+    ),
+}  # fmt: skip
+
+
+def example(rule: OpRule) -> ir.Model:
+    model: ir.Model = model_of(rule.example)
+    return model
+
+
+@pytest.mark.parametrize("rule", RULES.values(), ids=list(RULES))
+def test_example_is_legal_and_alive(rule: OpRule) -> None:
+    model = example(rule)
+    assert rule.op_type in [node.op_type for node in model.graph]
+    onnx.checker.check_model(ir.to_proto(model), full_check=True)
+    (here,), (there,) = run(model, feeds_of(model, 0)), run(model, feeds_of(model, 1))
+    assert np.isfinite(here).all()
+    assert np.abs(here - there).max() > 1e-3
+
+
+@pytest.mark.parametrize("rule", RULES.values(), ids=list(RULES))
+def test_example_obeys_the_laws(rule: OpRule) -> None:
+    found = obey(example(rule))
+    groups, units, moved = FOUND.get(rule.op_type, USUAL)
+    assert found == Found(groups, units, found.pins, moved, found.changed)
+    assert found.pins == (1 if groups else 2)
+    assert (found.changed > 0.05) == (groups > 0)
+
+
+def costs(model: ir.Model) -> list[tuple[str, Cost | None]]:
+    facts = facts_of(model, dict(input_shapes(model)))
+    return [
+        (
+            node.op_type,
+            node_cost(
+                node,
+                [None if v is None else facts[v] for v in node.inputs],
+                [facts[v] for v in node.outputs],
+            ),
+        )
+        for node in model.graph
+    ]
+
+
+@pytest.mark.parametrize("rule", RULES.values(), ids=list(RULES))
+def test_costs_are_known_and_not_negative(rule: OpRule) -> None:
+    for _, cost in costs(example(rule)):
+        assert cost is not None
+        assert cost.macs >= 0
+        assert cost.other >= 0
+        assert cost.flops == 2 * cost.macs + cost.other
+
+
+@pytest.mark.parametrize("op_type", BY_HAND)
+def test_cost_by_hand(op_type: str) -> None:
+    assert Cost(*BY_HAND[op_type]) in [
+        c for op, c in costs(example(RULES[op_type])) if op == op_type
+    ]
+
+
+@pytest.mark.parametrize("rule", RULES.values(), ids=list(RULES))
+def test_costs_of_many_widths_at_once_are_those_of_each(rule: OpRule) -> None:
+    """`alternatives` evaluates the same formulas on arrays of sizes."""
+    groups = channel_groups(example(rule))
+    model = CostModel(groups)
+    for number, options in enumerate(options_of(groups, np.zeros(groups.units), 1)):
+        for metric in METRICS:
+            table = model.alternatives(metric, number, np.zeros(model.slots), options.slots)
+            exact = []
+            for removed in options.slots:
+                state = np.zeros(model.slots)
+                state[model.slots_of_group[number]] = removed
+                exact.append(model.totals(state).get(metric))
+            np.testing.assert_allclose(table - table[0], np.asarray(exact) - exact[0])
+
+
+@pytest.mark.parametrize("rule", RULES.values(), ids=list(RULES))
+def test_rule_is_of_an_operator_of_onnx(rule: OpRule) -> None:
+    assert onnx.defs.has(rule.op_type)
+    assert rule_for("", rule.op_type) is rule
+    assert rule_for("ai.onnx", rule.op_type) is rule
+    assert rule_for("com.example", rule.op_type) is None
+
+
+def _leave(n: RepairContext) -> None:
+    """A repair that repairs nothing."""
+
+
+REPAIRED = [r.op_type for r in RULES.values() if r.repair is not OpRule.repair]
+# The example keeps its groups; in these patterns whole groups go.
+GROUPED = {"Conv": "depthwise", "ConvTranspose": "conv_transpose_depthwise"}
+
+
+@pytest.mark.parametrize("op_type", REPAIRED)
+def test_every_repair_is_needed(op_type: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Without it a law breaks, or the cutter or the runtime notices."""
+
+    def without(domain: str, name: str) -> OpRule | None:
+        rule = rule_for(domain, name)
+        return rule if rule is None or name != op_type else replace(rule, repair=_leave)
+
+    monkeypatch.setattr(edgec.graph.cut, "rule_for", without)
+    network = GROUPED.get(op_type)
+    with pytest.raises((AssertionError, EdgecError, Fail)):
+        obey(PATTERNS[network]() if network else example(RULES[op_type]))
+
+
+def test_the_operators_that_name_channel_counts() -> None:
+    assert REPAIRED == [
+        "Conv", "ConvTranspose", "LRN", "Resize", "Reshape", "Expand", "Split", "Slice", "Gather",
+        "Pad",
+    ]  # fmt: skip
