@@ -22,7 +22,7 @@ from onnx_ir.convenience import extract
 
 from edgec.calibration.patches import Window, patch_spread
 from edgec.errors import UnsupportedError, UsageError
-from edgec.model import to_bytes
+from edgec.model import release_pages, to_bytes
 
 Array = NDArray[Any]
 Floats = NDArray[np.float64]
@@ -193,6 +193,7 @@ def _session(
     for value in graph.outputs:
         value.shape = None  # a declared batch size need not be the one that runs
     part = ir.Model(graph, ir_version=model.ir_version)
+    part.meta.update(model.meta)
     names = [v.name or "" for v in graph.inputs]
     session = _load(part, optimise)
 
@@ -218,6 +219,7 @@ def _load(model: ir.Model, optimise: bool) -> Any:
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder, "model.onnx")
         ir.save(model, path, format="protobuf", external_data="model.onnx.data")
+        release_pages(model)
         return ort.InferenceSession(str(path), options, providers=providers)
 
 

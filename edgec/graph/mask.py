@@ -24,6 +24,7 @@ def masked_model(groups: ChannelGroups, alive: Mask) -> ir.Model:
         alive: bool[units], the units that are kept.
     """
     model = groups.model.clone()
+    model.meta.update(groups.model.meta)  # it tells where mapped weights lie
     new_of = dict(zip(groups.model.graph, model.graph, strict=True))
     made: dict[tuple[object, ...], ir.Value] = {}
     for use in groups.trace.uses:
