@@ -28,7 +28,7 @@ from edgec.devices.base import Pair
 from edgec.devices.measure import PRESETS, measure_pair
 from edgec.errors import BudgetError
 from edgec.feeds import input_types, sample_feeds
-from edgec.foreign import translated
+from edgec.foreign import diagnosed, translated
 from edgec.graph.cost import Totals, count
 from edgec.graph.facts import facts_of
 from edgec.graph.lint import lint
@@ -189,10 +189,10 @@ class _Job:
             self.data: Data | None = None if data is None else load_data(data, types)
             self.eval_data = self.data if eval_data is None else load_data(eval_data, types)
             self.context.data = self.data
-            model = load(self.original)
-            model = SplitSequences()(Fold()(model, self.context), self.context)
+            with diagnosed(self.original, self.source.name):
+                model = SplitSequences()(Fold()(load(self.original), self.context), self.context)
+                self.totals = count(model, facts_of(model, input_shapes(model)))
             self.model = model
-            self.totals = count(model, facts_of(model, input_shapes(model)))
             self.progress.say(_describe(self.source.name, model, self.totals))
             if self.data is None:
                 self.notes.append("no data: only criteria and repairs that need none were used")
@@ -206,14 +206,16 @@ class _Job:
             from edgec.graph.channels import channel_groups
 
             self.pruning.requires(self.model, self.context)
-            self.groups = channel_groups(self.model)
+            with diagnosed(self.original, self.source.name):
+                self.groups = channel_groups(self.model)
             channels = sum(g.width for g in self.groups)
             pinned = sum(len(p.units) for p in self.groups.pinned)
             self.progress.say(
                 f"{plural(len(self.groups), 'group')}, {channels} channels · {pinned} pinned"
             )
         with self.phase("budget"):
-            self.prepared = self.pruning.prepare(self.groups)
+            with diagnosed(self.original, self.source.name):
+                self.prepared = self.pruning.prepare(self.groups)
             for row in self.prepared.feasibility():
                 self.progress.say(
                     f"{row.metric}: smallest {row.floor / row.original:.3f}   "
@@ -228,7 +230,8 @@ class _Job:
     def prune(self, prepared: Preparation) -> PruneRecord:
         """Scores, allocates, cuts; proves the cut."""
         with self.phase("prune"):
-            cut = self.pruning.cut(prepared, self.context)
+            with diagnosed(self.original, self.source.name):
+                cut = self.pruning.cut(prepared, self.context)
             lint(cut.model)
             record: PruneRecord = self.context.records[self.pruning.name]
             self.record = record

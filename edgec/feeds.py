@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from math import prod
 from typing import Any
 
 import numpy as np
@@ -13,13 +14,14 @@ from edgec.errors import UsageError
 from edgec.model import input_shapes
 
 Shape = tuple[int | None, ...]
+_MOST = 1 << 31
 
 
 def input_types(model: ir.Model) -> dict[str, tuple[Any, Shape]]:
     """Input name → (numpy dtype, shape with None for symbolic dimensions)."""
     found: dict[str, tuple[Any, Shape]] = {}
     for value in model.graph.inputs:
-        if value.dtype is None or value.shape is None:
+        if value.dtype in (None, ir.DataType.UNDEFINED) or value.shape is None:
             raise UsageError(
                 f"input '{value.name}'", "has no type or no rank", "declare them in the model"
             )
@@ -46,6 +48,12 @@ def sample_feeds(
     shapes = input_shapes(model, default_batch=batch)
     for name, (dtype, _) in input_types(model).items():
         shape = shapes[name]
+        if prod(shape) > _MOST:
+            raise UsageError(
+                f"input '{name}'",
+                f"would have {'x'.join(map(str, shape))} elements, more than edgec draws",
+                "give a smaller size, or --data",
+            )
         if np.issubdtype(dtype, np.floating):
             found[name] = rng.standard_normal(shape).astype(dtype)
         elif dtype == np.dtype(bool) or np.issubdtype(dtype, np.integer):

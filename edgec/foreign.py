@@ -5,7 +5,11 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from edgec.errors import UnsupportedError, UsageError
+import onnx_ir as ir
+
+from edgec.calibration.moments import runner
+from edgec.errors import EdgecError, UnsupportedError, UsageError
+from edgec.feeds import sample_feeds
 
 
 @contextmanager
@@ -36,4 +40,30 @@ def translated(subject: str) -> Iterator[None]:
                 f"fails in ONNX Runtime: {text.removeprefix('[ONNXRuntimeError] : ')[:300]}",
                 "check that ONNX Runtime runs the original model on such inputs",
             ) from error
+        raise
+
+
+@contextmanager
+def diagnosed(model: ir.Model, subject: str) -> Iterator[None]:
+    """When work on a model fails for no stated reason, finds out whether the model itself runs.
+
+    Shapes that contradict each other pass every check until something is computed.
+
+    Args:
+        model: The model, as it was loaded.
+        subject: Its name.
+
+    Raises:
+        EdgecError: The model does not run. Otherwise the failure inside is raised as it was.
+    """
+    try:
+        with translated(subject):
+            yield
+    except EdgecError:
+        raise
+    except Exception:
+        with translated(subject):
+            names = [value.name or "" for value in model.graph.outputs]
+            feeds = sample_feeds(model, None, 0, batch=1)
+            runner(model, list(feeds), names, optimise=False)(feeds)
         raise

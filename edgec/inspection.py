@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from edgec.foreign import translated
+from edgec.foreign import diagnosed
 from edgec.graph.channels import ChannelGroups, channel_groups
 from edgec.graph.cost import CostModel, Totals, count, is_weight, node_cost
 from edgec.model import load
@@ -86,7 +86,7 @@ def analysed(model: Any, inputs: Mapping[str, Sequence[int]] | None = None) -> C
     """Loads a model, folds its constants, finds its channel groups."""
     loaded = load(model, inputs={k: tuple(v) for k, v in inputs.items()} if inputs else None)
     context = Context()
-    with translated(loaded.graph.name or "the model"):
+    with diagnosed(loaded, loaded.graph.name or "the model"):
         return channel_groups(SplitSequences()(Fold()(loaded, context), context))
 
 

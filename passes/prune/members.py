@@ -68,4 +68,6 @@ def members(groups: ChannelGroups) -> Iterator[Member]:
             seen.add(key)
             role: Literal["out", "in"] = "in" if line.axis in use.reads else "out"
             data = value.const_value.numpy()
+            if data.dtype.itemsize < 4:  # half precision: sums of squares need more range
+                data = data.astype(np.float32)
             yield Member(use.node, use.index, data, line, role, value.name or "")
