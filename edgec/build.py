@@ -10,9 +10,10 @@ import hashlib
 import os
 import tempfile
 import time
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -152,7 +153,7 @@ class _Job:
             recipe.include, recipe.exclude,
         )  # fmt: skip
         self.context = Context(seed=recipe.seed)
-        self.source = bundle.Source("the model", "", 0)
+        self.guard: Callable[[], AbstractContextManager[None]] = partial(translated, "the model")
         self.seconds: dict[str, float] = {}
         self.notes: list[str] = []
         self.repaired = RepairRecord("none", 0)
@@ -165,7 +166,7 @@ class _Job:
         """Announces and times a phase."""
         self.progress.phase(name)
         start = time.perf_counter()
-        with translated(self.source.name):
+        with self.guard():
             yield
         release_pages(self.original)
         self.seconds[name] = self.seconds.get(name, 0.0) + time.perf_counter() - start
@@ -183,13 +184,14 @@ class _Job:
             shapes = {k: tuple(v) for k, v in inputs.items()} if inputs else None
             self.original = load(source, inputs=shapes)
             self.source = _source(source, self.original)
-            refuse(self.target, self.target.supports(self.original))
             self.metric = find_metric(metric)
             types = input_types(self.original)
+            refuse(self.target, self.target.supports(self.original))
             self.data: Data | None = None if data is None else load_data(data, types)
             self.eval_data = self.data if eval_data is None else load_data(eval_data, types)
             self.context.data = self.data
-            with diagnosed(self.original, self.source.name):
+            self.guard = partial(diagnosed, self.original, self.source.name)
+            with self.guard():
                 model = SplitSequences()(Fold()(load(self.original), self.context), self.context)
                 self.totals = count(model, facts_of(model, input_shapes(model)))
             self.model = model
@@ -206,16 +208,14 @@ class _Job:
             from edgec.graph.channels import channel_groups
 
             self.pruning.requires(self.model, self.context)
-            with diagnosed(self.original, self.source.name):
-                self.groups = channel_groups(self.model)
+            self.groups = channel_groups(self.model)
             channels = sum(g.width for g in self.groups)
             pinned = sum(len(p.units) for p in self.groups.pinned)
             self.progress.say(
                 f"{plural(len(self.groups), 'group')}, {channels} channels · {pinned} pinned"
             )
         with self.phase("budget"):
-            with diagnosed(self.original, self.source.name):
-                self.prepared = self.pruning.prepare(self.groups)
+            self.prepared = self.pruning.prepare(self.groups)
             for row in self.prepared.feasibility():
                 self.progress.say(
                     f"{row.metric}: smallest {row.floor / row.original:.3f}   "
@@ -230,8 +230,7 @@ class _Job:
     def prune(self, prepared: Preparation) -> PruneRecord:
         """Scores, allocates, cuts; proves the cut."""
         with self.phase("prune"):
-            with diagnosed(self.original, self.source.name):
-                cut = self.pruning.cut(prepared, self.context)
+            cut = self.pruning.cut(prepared, self.context)
             lint(cut.model)
             record: PruneRecord = self.context.records[self.pruning.name]
             self.record = record

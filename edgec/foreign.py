@@ -59,7 +59,7 @@ def diagnosed(model: ir.Model, subject: str) -> Iterator[None]:
     try:
         with translated(subject):
             yield
-    except EdgecError:
+    except (EdgecError, OSError, MemoryError):
         raise
     except Exception:
         with translated(subject):
