@@ -40,6 +40,8 @@ from edgec.errors import UsageError
 DataSpec = str | os.PathLike[str] | Mapping[str, Array] | Array | Callable[[], Any]
 _FUNCTION = re.compile(r"[A-Za-z_][\w.]*:[A-Za-z_][\w.]*")
 _PASS_BYTES = 4 * 2**20
+_MORE = "give at least one, better some hundreds"
+_NUMBERS = "save numbers: numpy.asarray(labels)"
 _ARE_IMAGES = "images need preprocessing: give their folder, with a preprocess.toml"
 
 
@@ -207,7 +209,8 @@ def _images(path: Path, inputs: Inputs, preprocess: Preprocess) -> Images:
 
 def _fixed_batch(inputs: Inputs) -> int | None:
     if any(not shape for _, shape in inputs.values()):
-        raise UsageError("data", f"the model has an input without a batch axis: {_wanted(inputs)}")
+        fact = f"the model has an input without a batch axis: {_wanted(inputs)}"
+        raise UsageError("data", fact, "export it with the batch as axis 0 of every input")
     sizes = {shape[0] for _, shape in inputs.values()} - {None}
     if len(sizes) > 1:
         fact = f"axis 0 of the model's inputs is no batch axis: {_wanted(inputs)}"
@@ -241,7 +244,7 @@ def _check_fits(source: Source, header: Header, inputs: Inputs) -> tuple[str, ..
             f"the model wants {_wanted(inputs)}\n  the data have  {_wanted(have)}",
         )
     if 0 in header.lengths.values():
-        raise UsageError(source.subject, "holds no samples")
+        raise UsageError(source.subject, "holds no samples", _MORE)
     return tuple(sorted(notes))
 
 
@@ -273,7 +276,9 @@ def _checked(
         header = Header({n: (a.dtype, a.shape[1:]) for n, a in arrays.items()}, has_labels, {})
         _check_fits(source, header, inputs)
         if (labels is not None) != has_labels:
-            raise UsageError(source.subject, "has labels for some samples only")
+            raise UsageError(
+                source.subject, "has labels for some samples only", "label all or none"
+            )
         chunk = {}
         for name, (dtype, _) in inputs.items():
             with np.errstate(over="ignore"):  # an overflow is the infinity found below
@@ -283,7 +288,7 @@ def _checked(
                 raise UsageError(source.subject, f"'{name}' holds {bad}", "remove such samples")
         if labels is not None:
             if labels.dtype.hasobject:
-                raise UsageError(source.subject, "has labels that are Python objects")
+                raise UsageError(source.subject, "has labels that are Python objects", _NUMBERS)
             chunk[LABELS] = labels
         yield chunk
 
@@ -299,7 +304,7 @@ def _read_all(source: Source, inputs: Inputs, header: Header) -> tuple[int, str]
             start = hashlib.sha256(repr((name, array.dtype.str, array.shape[1:])).encode())
             hashes.setdefault(name, start).update(array.tobytes())
     if not count:
-        raise UsageError(source.subject, "holds no samples")
+        raise UsageError(source.subject, "holds no samples", _MORE)
     digests = [hashes[name].digest() for name in sorted(hashes)]
     return count, hashlib.sha256(b"".join(digests)).hexdigest()
 

@@ -64,7 +64,7 @@ def top1(outputs: Outputs, labels: Array) -> Array:
         fact = f"labels are {labels.min()}..{labels.max()}, the model has {scores.shape[1]} classes"
         raise UsageError("top1", fact, "count classes from 0")
     if np.isnan(scores).any():
-        raise VerificationError("top1", "the model's output holds NaN")
+        raise VerificationError("top1", "the model's output holds NaN", "check the samples")
     right: Array = scores.argmax(1) == labels
     return right.astype(np.float64)
 
@@ -108,6 +108,7 @@ def evaluate(
             raise UsageError(metric.name, fact, "return one number per sample: [samples]")
         total += float(scores.sum(dtype=np.float64))
         if not math.isfinite(total):
-            raise UsageError(metric.name, "returned a score that is not finite")
+            fact = "returned a score that is not finite"
+            raise UsageError(metric.name, fact, "return one finite number per sample")
         n += len(labels)
     return Accuracy(total / n, n, metric.name)

@@ -24,6 +24,7 @@ from edgec.errors import UsageError, missing_extra
 
 SPEC = "preprocess.toml"
 SUFFIXES = frozenset({".bmp", ".jpeg", ".jpg", ".pgm", ".png", ".ppm", ".tif", ".tiff", ".webp"})
+_SEE = "for example: size = [224, 224], mean = [0.485, 0.456, 0.406], color = 'RGB', crop = 0.875"
 _CHANNELS = {"RGB": 3, "BGR": 3, "L": 1}
 
 
@@ -85,7 +86,7 @@ class Preprocess:
             remedy = "create it, with at least: size = [height, width]"
             raise UsageError(subject, "is not there: how to read the images?", remedy) from None
         except (OSError, ValueError, RecursionError) as error:
-            raise UsageError(subject, f"is not readable as TOML: {error}") from None
+            raise UsageError(subject, f"is not readable as TOML: {error}", _SEE) from None
         known = {field.name for field in fields(cls)}
         for key in table.keys() - known:
             near = get_close_matches(key, known, 1)
@@ -95,7 +96,7 @@ class Preprocess:
             raise UsageError(subject, "has no 'size'", "add: size = [height, width]")
         wrong = [key for key, value in table.items() if not _KINDS[key](value)]
         if wrong:
-            raise UsageError(subject, f"'{wrong[0]}' cannot be {table[wrong[0]]!r}")
+            raise UsageError(subject, f"'{wrong[0]}' cannot be {table[wrong[0]]!r}", _SEE)
         values: dict[str, Any] = {
             key: tuple(value) if isinstance(value, list) else value for key, value in table.items()
         }
@@ -116,7 +117,9 @@ class Preprocess:
     def raw(self, pixels: Array) -> Array:
         """uint8 sample: the pixels themselves."""
         if any(self.mean) or any(value != 1 for value in self.std):
-            raise UsageError("preprocessing", "has a mean or std, but the model takes uint8")
+            raise UsageError(
+                "preprocessing", "has a mean or std, but the model takes uint8", "leave both away"
+            )
         return self._laid_out(self._colored(pixels))
 
     def _colored(self, pixels: Array) -> Array:

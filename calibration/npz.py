@@ -22,6 +22,9 @@ from numpy.lib import format as npy
 from edgec.calibration.sources import LABELS, Array, Chunk, Header
 from edgec.errors import UsageError
 
+_AGAIN = "write it with numpy.savez(path, INPUT=array)"
+_AXIS = "stack samples along axis 0"
+
 
 @dataclass(frozen=True)
 class Npz:
@@ -59,7 +62,9 @@ class Npz:
             with zipfile.ZipFile(self.path) as archive:
                 yield archive
         except OSError as error:
-            raise UsageError(self.subject, f"cannot be read: {error.strerror}") from None
+            raise UsageError(
+                self.subject, f"cannot be read: {error.strerror}", "check its rights"
+            ) from None
         except (zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError) as error:
             raise UsageError(
                 self.subject,
@@ -96,17 +101,21 @@ class _Member:
             shape, column_major, dtype = read(file)
         except ValueError as error:
             # numpy's text explains, on a second line, an option that edgec does not offer
-            raise UsageError(subject, f"is not an .npy: {str(error).splitlines()[0]}") from None
+            raise UsageError(
+                subject, f"is not an .npy: {str(error).splitlines()[0]}", _AGAIN
+            ) from None
         if dtype.hasobject:
             remedy = "save numbers: numpy.asarray(x, dtype='float32')"
             raise UsageError(subject, "holds Python objects, which edgec does not read", remedy)
         if not shape:
-            raise UsageError(subject, "is a scalar: it has no axis of samples")
+            raise UsageError(subject, "is a scalar: it has no axis of samples", _AXIS)
         if column_major and len(shape) > 1:
             remedy = "save numpy.ascontiguousarray(x)"
             raise UsageError(subject, "is stored column by column", remedy)
         if info.file_size != file.tell() + prod(shape) * dtype.itemsize:
-            raise UsageError(subject, f"is damaged: its size is not that of shape {list(shape)}")
+            raise UsageError(
+                subject, f"is damaged: its size is not that of shape {list(shape)}", _AGAIN
+            )
         return cls(info.filename[:-4], dtype, shape, file, subject)
 
     def read(self, rows: int) -> Array:
@@ -116,4 +125,4 @@ class _Member:
         try:
             return np.frombuffer(content, self.dtype).reshape(shape)
         except ValueError:
-            raise UsageError(self.subject, "ends early", "write the file again") from None
+            raise UsageError(self.subject, "ends early", _AGAIN) from None

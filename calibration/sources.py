@@ -72,7 +72,9 @@ class Arrays:
     def header(self) -> Header:
         """The arrays' dtypes and shapes."""
         if scalars := [name for name, array in self.arrays.items() if array.ndim == 0]:
-            raise UsageError(self.subject, f"'{scalars[0]}' has no axis of samples")
+            raise UsageError(
+                self.subject, f"'{scalars[0]}' has no axis of samples", "stack samples along axis 0"
+            )
         shapes = {n: (a.dtype, a.shape[1:]) for n, a in self.arrays.items() if n != LABELS}
         lengths = {name: len(array) for name, array in self.arrays.items()}
         return Header(shapes, LABELS in self.arrays, lengths)
@@ -111,7 +113,7 @@ class Function:
         for arrays, labels in self.chunks(1):
             shapes = {name: (array.dtype, array.shape[1:]) for name, array in arrays.items()}
             return Header(shapes, labels is not None, {})
-        raise UsageError(self.subject, "gives no samples")
+        raise UsageError(self.subject, "gives no samples", "let it return an iterable of some")
 
     def chunks(self, rows: int) -> Iterator[Chunk]:
         """The items, one by one, as the function gives them."""
@@ -143,7 +145,7 @@ class Function:
             arrays = {name: array[None] for name, array in arrays.items()}
             labels = None if labels is None else labels[None]
         elif any(array.ndim == 0 for array in arrays.values()):
-            raise UsageError(where, "has a scalar where the model wants an array")
+            raise UsageError(where, "has a scalar where the model wants an array", "give arrays")
         lengths = {len(array) for array in arrays.values()}
         if labels is not None:
             lengths |= {len(labels) if labels.ndim else 1}
@@ -187,7 +189,8 @@ def running(subject: str) -> Iterator[None]:
     except EdgecError:
         raise
     except Exception as error:  # the user's code
-        raise UsageError(subject, f"failed: {type(error).__name__}: {error}") from error
+        remedy = "it is your function; run it by itself to see where"
+        raise UsageError(subject, f"failed: {type(error).__name__}: {error}", remedy) from error
 
 
 @contextmanager

@@ -249,7 +249,11 @@ def read(path: str | os.PathLike[str]) -> Bundle:
     """
     path = Path(path)
     if not (path / MANIFEST).is_file():
-        raise UsageError(f"'{path}'", f"is not a bundle: it has no {MANIFEST}")
+        raise UsageError(
+            f"'{path}'",
+            f"is not a bundle: it has no {MANIFEST}",
+            "name the folder that edgec build wrote",
+        )
     manifest = read_json(path / MANIFEST)
     listed, found = _listed(manifest), _files(path)
     for name in [*listed, *sorted(found)]:
@@ -369,4 +373,5 @@ def _swap(aside: Path, path: Path) -> None:
 
 
 def _cannot_write(path: Path, error: OSError) -> UsageError:
-    return UsageError(f"output '{path}'", f"cannot be written: {error.strerror}")
+    remedy = "choose another --output, or check the rights and the space left"
+    return UsageError(f"output '{path}'", f"cannot be written: {error.strerror}", remedy)

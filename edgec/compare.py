@@ -51,7 +51,9 @@ class Comparison:
         """
         if list(a) != list(b):
             raise VerificationError(
-                "outputs", f"are named {list(a)} in one, {list(b)} in the other"
+                "outputs",
+                f"are named {list(a)} in one, {list(b)} in the other",
+                "compare models with the same outputs",
             )
         self._samples += samples
         for name, first in a.items():
@@ -60,6 +62,7 @@ class Comparison:
                 raise VerificationError(
                     f"output '{name}'",
                     f"has shape {first.shape} in one, {second.shape} in the other",
+                    "compare models whose outputs have the same shapes",
                 )
             x, y = _numbers(first, second)
             sums = np.asarray([x @ x, (x - y) @ (x - y), x @ y, y @ y])

@@ -23,6 +23,8 @@ from edgec import console
 from edgec.errors import EdgecError, UsageError
 
 _INTERNAL, _USAGE, _INTERRUPTED = 1, 2, 130
+# What click raises to show its help, from 8.2 on; before, it just shows it.
+_NO_ARGUMENTS: Any = getattr(click.exceptions, "NoArgsIsHelpError", ())
 debug_option = click.option(
     "--debug", is_flag=True, expose_value=False, help="Show tracebacks, and what libraries log."
 )
@@ -62,9 +64,9 @@ def _explain(error: Exception) -> int:
     if isinstance(error, click.Abort):
         console.show_line("interrupted")
         return _INTERRUPTED
-    if isinstance(error, click.exceptions.NoArgsIsHelpError):
+    if isinstance(error, _NO_ARGUMENTS):
         error.show()
-        return error.exit_code
+        return _USAGE
     if isinstance(error, click.ClickException):
         console.show_error(_usage(error))
         return error.exit_code
