@@ -6,6 +6,7 @@ load → fold → analyse → feasibility → prune → verify the cut → repai
 
 from __future__ import annotations
 
+import gc
 import hashlib
 import os
 import tempfile
@@ -33,7 +34,7 @@ from edgec.foreign import diagnosed, translated
 from edgec.graph.cost import Totals, count
 from edgec.graph.facts import facts_of
 from edgec.graph.lint import lint
-from edgec.model import input_shapes, load, release_pages, to_bytes
+from edgec.model import forget_weights, input_shapes, load, release_pages, to_bytes
 from edgec.passes.base import Context
 from edgec.passes.fold import Fold
 from edgec.passes.fuse import FuseBatchNorm
@@ -283,6 +284,9 @@ class _Job:
             folder.mkdir(exist_ok=True)
             self.result_bytes = self.lower_result(folder)
             self.artifact_check = check_artifact(self.record.cut.model, self.runner, feeds)
+            # Make room for the original. A graph is a cycle: only the collector frees its weights.
+            forget_weights(self.record.cut.model)
+            gc.collect()
             self.original_bytes = self.lower_original(scratch / "original")
             drift = Comparison()
             drift.add(self.original_runner.run(feeds), self.runner.run(feeds), _samples(feeds))

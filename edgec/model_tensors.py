@@ -82,6 +82,12 @@ def release_pages(model: ir.Model) -> None:
         maps.release_pages()
 
 
+def forget_weights(model: ir.Model) -> None:
+    """Drop the values of all weights; names, types and shapes stay."""
+    for value in _initializers(model):
+        value.const_value = None
+
+
 def _initializers(model: ir.Model) -> Iterator[ir.Value]:
     for graph in model.graphs():
         yield from graph.initializers.values()
