@@ -35,14 +35,12 @@ class Aim:
     Attributes:
         value: Name of the original's value that is aimed at.
         other: Name of the cut network's value that is added on the way there, "" for none.
-        axis: Channel axis of the layer's output.
         scale: float64[channels], a.
         shift: float64[channels], b.
     """
 
     value: str
     other: str
-    axis: int
     scale: Floats
     shift: Floats
 
@@ -53,7 +51,7 @@ class Aim:
         return np.where(size > _SILENT * size.max(initial=0.0), size, 0.0)
 
     def wanted(self, aim: Array, other: Array | None, now: Array) -> Floats:
-        """The wanted output of the layer.
+        """The wanted output of the layer; all arrays are [rows, groups, outputs of a group].
 
         Args:
             aim: The original's value, kept channels only.
@@ -62,12 +60,9 @@ class Aim:
         """
         if other is None:
             return aim.astype(np.float64)
-        shape = [1] * now.ndim
-        shape[self.axis] = -1
-        heard = (self.gain > 0).reshape(shape)
-        scale = np.where(heard, self.scale.reshape(shape), 1.0)
-        wanted = (aim.astype(np.float64) - other - self.shift.reshape(shape)) / scale
-        return np.where(heard, wanted, now)
+        scale, shift, gain = (a.reshape(now.shape[1:]) for a in (self.scale, self.shift, self.gain))
+        wanted = (aim.astype(np.float64) - other - shift) / np.where(gain > 0, scale, 1.0)
+        return np.where(gain > 0, wanted, now)
 
 
 def aim_of(layer: Layer, cut: CutResult, stage: Mapping[str, int], *, sums: bool) -> Aim:
@@ -78,7 +73,7 @@ def aim_of(layer: Layer, cut: CutResult, stage: Mapping[str, int], *, sums: bool
     while (step := _affine(value, layer.axis, channels)) is not None:
         value, factor, offset = step
         scale, shift = scale * factor, shift * factor + offset
-    plain = Aim(layer.out, "", layer.axis, scale, shift)
+    plain = Aim(layer.out, "", scale, shift)
     reader = only_reader(value)
     if not sums or reader is None or reader.op_type not in ("Add", "Sum"):
         return plain
@@ -94,7 +89,7 @@ def aim_of(layer: Layer, cut: CutResult, stage: Mapping[str, int], *, sums: bool
     same = shapes.get(other) == shapes.get(total) == shapes.get(value.name) is not None
     if not same or stage[other] >= stage[layer.out]:
         return plain
-    return Aim(total, other, layer.axis, scale, shift)
+    return Aim(total, other, scale, shift)
 
 
 def _affine(value: ir.Value, axis: int, channels: int) -> tuple[ir.Value, Floats, Floats] | None:

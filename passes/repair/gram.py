@@ -32,6 +32,9 @@ class Change:
     shift: Floats
 
 
+_BUFFERED = 1 << 17  # elements of x to collect before they are multiplied
+
+
 class Gram:
     """Second moments of the rows seen.
 
@@ -48,6 +51,7 @@ class Gram:
         self.ee = np.zeros((groups, outputs))
         self.y = np.zeros((groups, outputs))
         self.yy = np.zeros((groups, outputs))
+        self._waiting: list[tuple[Floats, Floats]] = []
 
     def add(self, x: Array, e: Array, y: Array) -> None:
         """Adds rows.
@@ -64,12 +68,25 @@ class Gram:
         self.ee += (e**2).sum(0)
         self.y += y.sum(0)
         self.yy += (y**2).sum(0)
-        for g in range(self.x.shape[0] if x.shape[2] else 0):
+        if x.size:
+            self._waiting.append((x, e))
+        if sum(rows.size for rows, _ in self._waiting) > max(_BUFFERED, self.xx.size):
+            self.settle()
+
+    def settle(self) -> None:
+        """Multiplies what was added: many rows at once, as few rows would only move memory."""
+        if not self._waiting:
+            return
+        x, e = (np.concatenate(parts) for parts in zip(*self._waiting, strict=True))
+        self._waiting.clear()
+        for g in range(x.shape[1]):
             rows = np.ascontiguousarray(x[:, g])
             self.xx[g] += rows.T @ rows
             self.xe[g] += rows.T @ e[:, g]
 
     def __iadd__(self, other: Gram) -> Gram:
+        self.settle()
+        other.settle()
         self.n += other.n
         for name in ("x", "e", "xx", "xe", "ee", "y", "yy"):
             getattr(self, name).__iadd__(getattr(other, name))
@@ -84,6 +101,7 @@ class Gram:
         """Σ e² that is left after a change."""
         if change is None:
             return float(self.ee.sum())
+        self.settle()
         d, s = change.delta, change.shift
         left = (
             self.ee
@@ -108,6 +126,7 @@ class Gram:
 
     def solve(self, ridge: float, *, intercept: bool) -> Change | None:
         """The ridge solution; None if the system cannot be solved."""
+        self.settle()
         groups, outputs = self.e.shape
         features = self.x.shape[1]
         delta = np.zeros((groups, outputs, features))

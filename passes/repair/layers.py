@@ -257,13 +257,3 @@ def _initializer(node: ir.Node, name: str, array: Array) -> ir.Value:
     )
     graph.register_initializer(value)
     return value
-
-
-def give_biases(model: ir.Model) -> None:
-    """Gives a bias of zeros to every layer that has no other place for an intercept."""
-    for layer in layers_of(model):
-        node = layer.node
-        bare = len(node.inputs) < 3 or node.inputs[2] is None
-        if node.op_type != "MatMul" and bare and not is_norm(only_reader(node.outputs[0])):
-            groups, outputs, _ = layer.matrix_shape()
-            _new_input(node, 2, np.zeros(groups * outputs, layer.weight().dtype))

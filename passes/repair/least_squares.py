@@ -31,11 +31,12 @@ from edgec.passes.repair.record import LayerRecord, RepairRecord
 Array = NDArray[Any]
 Floats = NDArray[np.float64]
 
-RIDGES = (1e-8, 1e-6, 1e-4, 1e-3, 1e-2, 1e-1, 1.0)
+RIDGES = (1e-8, 1e-6, 1e-4, 1e-3, 1e-2, 3e-2, 1e-1, 3e-1, 1.0)
 MAX_FEATURES = 4608
 POSITIONS = 64
 SAMPLES = 512
 HELD_OUT = 4  # every fourth sample
+_WORK = 5e10  # multiply-adds for the moments of one layer, unless it has fewer rows than it needs
 _NEGLIGIBLE = 1e-6  # relative error of a layer that is right up to rounding
 
 
@@ -114,34 +115,44 @@ class _Fit:
 
     def add(self, lockstep: Lockstep, now: Array, batch: int) -> None:
         """Adds one batch; `now` is the layer's present output."""
-        present = lockstep.present
-        other = present.read(self.aim.other, batch) if self.aim.other else None
-        wanted = self.aim.wanted(lockstep.aim(self.layer.out, batch), other, now)
         samples, first = lockstep.sizes[batch], sum(lockstep.sizes[:batch])
-        x = present.read(self.layer.x, batch) if self.weights else None
-        if self.layer.axis == -1 and len(now) % samples == 0:  # tokens folded into the batch
-            wanted, now = (a.reshape(samples, -1, a.shape[-1]) for a in (wanted, now))
-            x = None if x is None else x.reshape(samples, -1, x.shape[-1])
-        positions = self._draw(len(now), int(np.prod(now.shape[1:])) // now.shape[self.layer.axis])
-        y = self.layer.outputs(wanted, positions) * self._weight()
-        e = y - self.layer.outputs(now, positions) * self._weight()
-        if x is None:
-            rows = np.zeros((len(e), self.layer.groups, 0))
-        else:
-            rows = self.layer.rows(x, _all(now, self.layer) if positions is None else positions)
+        fold = samples if self.layer.axis == -1 and len(now) % samples == 0 else len(now)
+        count = int(np.prod(now.shape[1:])) // now.shape[self.layer.axis] * len(now) // fold
+        places = self._draw(fold, count, lockstep.samples)
+
+        def rows(value: Array) -> Array:
+            return self.layer.outputs(_folded(value, fold, self.layer), places)
+
+        aim = rows(lockstep.aim(self.layer.out, batch))
+        present = lockstep.present
+        other = rows(present.read(self.aim.other, batch)) if self.aim.other else None
+        out = rows(now)
+        wanted = self.aim.wanted(aim, other, out)
+        gain = self._gain()
+        y, e = wanted * gain, (wanted - out) * gain
+        x = np.zeros((len(e), self.layer.groups, 0))
+        if self.weights:
+            value = _folded(present.read(self.layer.x, batch), fold, self.layer)
+            x = self.layer.rows(
+                value, np.tile(np.arange(count), (fold, 1)) if places is None else places
+            )
         sample = first + np.arange(len(e)) * samples // len(e)
         held = sample % HELD_OUT == HELD_OUT - 1
         for gram, part in ((self.fit, ~held), (self.held, held)):
-            gram.add(rows[part], e[part], y[part])
+            gram.add(x[part], e[part], y[part])
 
-    def _draw(self, samples: int, positions: int) -> NDArray[np.int64] | None:
-        if not self.weights or positions <= POSITIONS:
+    def _draw(self, samples: int, positions: int, total: int) -> NDArray[np.int64] | None:
+        """Positions of each of `samples` samples, out of `total` in all; None: every position."""
+        if not self.weights:
             return None
-        return self.rng.permuted(
-            np.tile(np.arange(positions), (samples, 1)), axis=1
-        )[:, :POSITIONS]  # fmt: skip
+        rows = max(_WORK / self.features**2, 2 * self.features)
+        most = min(POSITIONS, max(1, round(rows / total)))
+        if positions <= most:
+            return None
+        every = np.tile(np.arange(positions), (samples, 1))
+        return self.rng.permuted(every, axis=1)[:, :most]
 
-    def _weight(self) -> Floats:
+    def _gain(self) -> Floats:
         """How much each output counts: float64[groups, outputs]."""
         return self.aim.gain.reshape(self.layer.groups, -1)
 
@@ -171,10 +182,28 @@ class _Fit:
         if self.place is not None:
             found.append(("bias", None, self.fit.mean_change()))
         if self.weights and self.held.n and self.fit.n:
-            for ridge in RIDGES:
-                change = self.fit.solve(ridge, intercept=self.place is not None)
+            found += [("least squares", r, c) for r, c in self._ridges().items()]
+        return found
+
+    def _ridges(self) -> dict[float, Change]:
+        """Solutions down the slope of the held-out error, from a likely place in `RIDGES`."""
+        found: dict[float, Change] = {}
+        errors: dict[int, float] = {}
+
+        def error(index: int) -> float:
+            if not 0 <= index < len(RIDGES):
+                return np.inf
+            if index not in errors:
+                change = self.fit.solve(RIDGES[index], intercept=self.place is not None)
+                errors[index] = np.inf if change is None else self.held.error(change)
                 if change is not None:
-                    found.append(("least squares", ridge, change))
+                    found[RIDGES[index]] = change
+            return errors[index]
+
+        at = RIDGES.index(1e-3 if self.fit.n > 4 * self.features else 1e-1)
+        for step in (-1, 1):
+            while error(at + step) < error(at):
+                at += step
         return found
 
     def _again(self, ridge: float | None) -> Change | None:
@@ -183,7 +212,7 @@ class _Fit:
         return self.fit.solve(ridge, intercept=self.place is not None)
 
     def _write(self, change: Change) -> None:
-        gain = self._weight()
+        gain = self._gain()
         inverse = np.divide(1.0, gain, out=np.zeros_like(gain), where=gain != 0)
         if self.weights:
             self.layer.add_to_weight(change.delta * inverse[:, :, None])
@@ -194,9 +223,9 @@ class _Fit:
         return LayerRecord(self.layer.name, "none", error, error, reason)
 
 
-def _all(now: Array, layer: Layer) -> NDArray[np.int64]:
-    positions = int(np.prod(now.shape[1:])) // now.shape[layer.axis]
-    return np.tile(np.arange(positions), (len(now), 1))
+def _folded(value: Array, samples: int, layer: Layer) -> Array:
+    """Rows that a matrix product sees as one batch, back as [samples, positions, channels]."""
+    return value.reshape(samples, -1, value.shape[-1]) if layer.axis == -1 else value
 
 
 def _why_only_bias(layer: Layer, features: int) -> str:

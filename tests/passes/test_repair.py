@@ -6,6 +6,7 @@ import statistics
 import tracemalloc
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 import onnx_ir as ir
@@ -16,8 +17,8 @@ from zoo.patterns import PATTERNS
 from edgec.errors import UsageError
 from edgec.graph.channels import ChannelGroups, channel_groups
 from edgec.graph.cut import CutResult, remove_channels
+from edgec.model import load
 from edgec.passes.repair import REPAIRS, RepairRecord, bias, least_squares, recalibrate, repair
-from edgec.passes.repair.driver import sequential
 
 WITH_DATA = [name for name in REPAIRS if name != "none"]
 
@@ -225,7 +226,7 @@ def test_no_pattern_gets_worse(name: str) -> None:
     removed = some_units(groups, 0.4)
     for method in ("bias", "least-squares", "recalibrate"):
         cut = remove_channels(groups, removed)
-        record = repair(method, model, cut, Drawn(model, 32))
+        record = repair(method, model, cut, Drawn(model, 16))
         for layer in record.layers:
             if layer.before is not None and layer.after is not None:
                 assert layer.after <= layer.before
@@ -271,7 +272,7 @@ def test_memory_does_not_grow_with_the_samples() -> None:
         return found
 
     peak(8)  # imports and caches
-    assert peak(160) < 1.1 * peak(16)
+    assert peak(384) < 1.1 * peak(192)
 
 
 def test_the_original_is_not_changed() -> None:
@@ -279,6 +280,35 @@ def test_the_original_is_not_changed() -> None:
     before = {name: array.copy() for name, array in weights(model).items()}
     cut_and_repair(model, "auto", some_units(channel_groups(model), 0.5))
     assert all(np.array_equal(array, before[name]) for name, array in weights(model).items())
+
+
+DIGITS = Path(__file__).parents[2] / "examples" / "digits"
+
+
+def test_a_trained_network_keeps_its_accuracy_at_two_fifths_of_the_work() -> None:
+    model = load(DIGITS / "digits.onnx")
+    test = np.load(DIGITS / "test.npz")
+    groups = channel_groups(model)
+    removed = some_units(groups, 0.37)  # about 0.4 of the multiply-adds are left
+    cut = remove_channels(groups, removed)
+
+    def accuracy(network: ir.Model) -> float:
+        (logits,) = run(network, {"image": test["image"]})
+        return float((logits.argmax(1) == test["labels"]).mean())
+
+    assert accuracy(cut.model) < 0.5
+    record = repair("auto", model, cut, Images())
+    assert accuracy(cut.model) > accuracy(model) - 0.02
+    assert record.samples == 250
+
+
+class Images:
+    """The calibration images of the example."""
+
+    def batches(self, batch_size: int) -> Iterator[Mapping[str, Array]]:
+        images = np.load(DIGITS / "calibration.npz")["image"]
+        for start in range(0, len(images), batch_size):
+            yield {"image": images[start : start + batch_size]}
 
 
 # --- without data ------------------------------------------------------------------------------
@@ -342,30 +372,3 @@ def test_what_needs_samples_says_so() -> None:
         repair("glue", model, cut, None)
     with pytest.raises(UsageError, match="no full batch"):
         bias(model, cut, Drawn(model, 0))
-
-
-# --- the driver --------------------------------------------------------------------------------
-
-
-def test_the_driver_cuts_what_was_planned_and_repairs_it() -> None:
-    model = model_of(NET)
-    planned = some_units(channel_groups(model), 0.5)
-    seen: list[int] = []
-
-    def score(now: ir.Model, groups: ChannelGroups) -> Array:
-        feeds = feeds_of(model, 7, {"N": 4})
-        assert all(np.isfinite(y).all() for y in run(now, feeds))
-        return np.arange(groups.units, dtype=np.float64)
-
-    def allocate(groups: ChannelGroups, scores: Array, removed: Array, settled: Array) -> Array:
-        assert set(removed) <= set(planned) & set(settled)
-        seen.append(len(settled))
-        return planned
-
-    data = Drawn(model, 64)
-    cut, records = sequential(model, data, score, allocate, parts=3)
-    assert seen == sorted(seen)
-    assert len(records) == len(seen) == 2
-    direct = remove_channels(channel_groups(model), planned)
-    assert np.array_equal(direct.alive, cut.alive)
-    assert distance(model, cut.model) < distance(model, direct.model)
