@@ -30,7 +30,7 @@ REPAIRS = ("none", *WITH_DATA, "auto")
 
 @dataclass
 class _Outputs:
-    """The original's outputs on the held-out samples, streamed beside those of a cut model."""
+    """The original's outputs on every fourth sample, streamed beside those of a cut model."""
 
     before: ir.Model
     data: Batches

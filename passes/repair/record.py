@@ -15,7 +15,8 @@ class LayerRecord:
         before: Output error before, relative to the spread of the original's output:
             ‖y − y₀‖ / ‖y₀ − mean y₀‖, on held-out samples where there are any; None where it
             was not measured.
-        after: The same afterwards.
+        after: The same afterwards, for weights solved without those samples. The weights that are
+            written are then solved with all samples.
         reason: Why nothing, or less than asked, was done; "" otherwise.
         ridge: λ of the least squares, None for other methods.
     """
@@ -36,8 +37,9 @@ class RepairRecord:
         method: The repair asked for, or the one that `auto` chose.
         samples: Samples that were run, 0 for a repair without data.
         layers: One record per layer, in the order in which they were repaired.
-        before: Relative error of the model's outputs before, on held-out samples.
-        after: The same afterwards.
+        before: Relative error of the model's outputs before, on every fourth sample.
+        after: The same afterwards. The weights were solved with these samples too: on unseen ones
+            the error is larger.
         notes: Assumptions and choices, for the report.
     """
 
