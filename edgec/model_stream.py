@@ -39,19 +39,23 @@ class _Weight:
 
 def pieces(model: ir.Model) -> Iterator[bytes]:
     """The bytes of `model` as an onnx.ModelProto. The same model gives the same bytes."""
+    large = {
+        name: value.const_value
+        for name, value in model.graph.initializers.items()
+        if value.const_value is not None and _is_large(value.const_value)
+    }
+    if not large:
+        yield _bytes(serde.serialize_model(model))
+        return
     frame = model.clone()
-    large: dict[str, ir.TensorProtocol] = {}
-    for name, value in frame.graph.initializers.items():
-        tensor = value.const_value
-        if tensor is not None and _is_large(tensor):
-            large[name] = tensor
-            value.const_value = ir.Tensor(
-                np.empty(0, tensor.dtype.numpy()),
-                dtype=tensor.dtype,
-                name=name,
-                doc_string=tensor.doc_string,
-                metadata_props=dict(tensor.metadata_props),
-            )
+    for name, tensor in large.items():
+        frame.graph.initializers[name].const_value = ir.Tensor(
+            np.empty(0, tensor.dtype.numpy()),
+            dtype=tensor.dtype,
+            name=name,
+            doc_string=tensor.doc_string,
+            metadata_props=dict(tensor.metadata_props),
+        )
     proto = serde.serialize_model(frame)
     graph = proto.graph
     weights = [_weight(graph, head, large.get(head.name)) for head in graph.initializer]
