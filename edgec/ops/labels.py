@@ -192,6 +192,17 @@ class Atoms:
                 kept.append(factor)
         return tuple(kept)
 
+    def blend(self, labels: Labels, axis: int, why: str) -> Labels:
+        """Keeps `axis` whole for an operator that mixes along it.
+
+        As `fix`; and an outer axis of a ragged factor is tied along, since what is mixed must lie
+        at the same place in every row: all rows keep the same columns.
+        """
+        kept = self.fix(labels, axis, why)
+        return tuple(
+            self.tie_along(f, axis) if axis in f.order and len(f.order) > 1 else f for f in kept
+        )
+
     def line(self, labels: Labels, axis: int) -> Ids | None:
         """The atoms along `axis` alone, int64[size], or None if the axis carries none.
 

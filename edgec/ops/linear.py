@@ -94,6 +94,8 @@ def _take(n: LabelContext, labels: Labels, axis: int, other: int) -> tuple[Facto
     if found is None:
         return None, labels
     rest = tuple(f for f in labels if f is not found)
+    if axis != found.order[-1]:  # rows are contracted: all of them keep the same columns
+        return None, (*rest, n.atoms.tie_along(found, axis))
     if other in found.order:
         found = n.atoms.tie_along(found, other)
     return found, rest

@@ -39,7 +39,7 @@ def _instance_norm(n: LabelContext) -> None:
 def _fixed_axes(n: LabelContext, axes: range | list[int], why: str) -> Labels:
     labels = n.labels(0)
     for axis in axes:
-        labels = n.atoms.fix(labels, axis, why)
+        labels = n.atoms.blend(labels, axis, why)
     return labels
 
 
