@@ -17,9 +17,11 @@ _ADDITIVE = {"ReduceSum", "ReduceL1", "ReduceL2", "ReduceSumSquare"}
 def _pool(n: LabelContext) -> None:
     labels = n.labels(0)
     for axis in range(2, len(n.shape(0))):
-        labels = n.atoms.fix(labels, axis, _POOLED)
-    for out in range(len(n.node.outputs)):
-        n.give(labels, out)
+        labels = n.atoms.blend(labels, axis, _POOLED)
+    n.give(labels)
+    for indices in n.node.outputs[1:]:
+        if indices.uses() or indices.is_graph_output():
+            n.atoms.pin_all(labels, "is pooled with indices, which count its channels")
 
 
 def _pool_cost(n: View) -> Cost:
@@ -41,10 +43,8 @@ def _reduce(n: LabelContext) -> None:
         if n.node.op_type in _ADDITIVE:
             mixed += tuple(f for f in labels if f.order == (axis,))
             labels = tuple(f for f in labels if f.order != (axis,))
-        labels = n.atoms.fix(labels, axis, f"{n.node.op_type} counts these channels")
+        labels = n.atoms.blend(labels, axis, f"{n.node.op_type} counts these channels")
     n.mix(0, mixed)
-    for axis in axes:  # outer rows that were kept whole are gone now: all rows keep the same
-        labels = tuple(n.atoms.tie_along(f, axis) if axis in f.order else f for f in labels)
     n.give(labels if n.attr("keepdims", 1) else _drop_axes(labels, axes, rank))
 
 
@@ -55,8 +55,7 @@ def _drop_axes(labels: Labels, axes: list[int], rank: int) -> Labels:
 
 def _arg(n: LabelContext) -> None:
     axis, rank = n.axis(), len(n.shape(0))
-    labels = n.atoms.fix(n.labels(0), axis, f"{n.node.op_type} returns the index of a channel")
-    labels = tuple(n.atoms.tie_along(f, axis) if axis in f.order else f for f in labels)
+    labels = n.atoms.blend(n.labels(0), axis, f"{n.node.op_type} returns the index of a channel")
     n.give(labels if n.attr("keepdims", 1) else _drop_axes(labels, [axis], rank))
 
 
@@ -66,7 +65,7 @@ def _cumsum(n: LabelContext) -> None:
     axes = range(rank) if axis is None else [int(axis.ravel()[0]) % rank]
     labels = n.labels(0)
     for a in axes:
-        labels = n.atoms.fix(labels, a, "is summed along this axis")
+        labels = n.atoms.blend(labels, a, "is summed along this axis")
     n.give(labels)
 
 
@@ -74,7 +73,7 @@ def _resize(n: LabelContext) -> None:
     labels = n.labels(0)
     for axis, (old, new) in enumerate(zip(n.shape(0), n.out_shape(), strict=True)):
         if axis > 1 or old != new:
-            labels = n.atoms.fix(labels, axis, "is resized along this axis")
+            labels = n.atoms.blend(labels, axis, "is resized along this axis")
     n.give(labels)
 
 
@@ -82,7 +81,8 @@ def _resize_repair(n: RepairContext) -> None:
     sizes = n.const(3)
     if sizes is None or n.new_out_shape() == n.out_shape():
         return
-    n.set_dims(3, n.new_out_shape())
+    new = n.new_out_shape()
+    n.set_dims(3, [new[axis] for axis in n.attr("axes", range(len(new)))])
 
 
 RULES = (
