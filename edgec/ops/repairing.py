@@ -74,18 +74,20 @@ class RepairContext(View):
         """Writes an integer attribute."""
         self.node.attributes[name] = ir.AttrInt64(name, value)
 
-    def set_ints(self, name: str, i: int, values: Sequence[int]) -> None:
-        """Writes integers that are attribute `name` in older opsets, input `i` in newer ones."""
-        if name in self.node.attributes or (not self.has(i) and len(self.node.inputs) <= 1):
-            self.node.attributes[name] = ir.AttrInt64s(name, list(values))
-        else:
-            self.set_const(i, np.asarray(values, np.int64))
-
     def set_const(self, i: int, value: NDArray[Any]) -> None:
         """Gives input `i` a constant of its own (other users keep the old one)."""
         if i >= len(self.node.inputs):
             self.node.resize_inputs(i + 1)
         self.node.replace_input_with(i, self._editor.constant(value))
+
+    def set_entries(self, name: str, i: int, values: Sequence[int | None]) -> None:
+        """Overrides entries of attribute `name` (older opsets) or input `i`; None leaves one."""
+        old = self.attr(name)
+        if old is None:
+            self.set_dims(i, values)
+        else:
+            new = [int(o) if v is None else v for o, v in zip(old, values, strict=True)]
+            self.node.attributes[name] = ir.AttrInt64s(name, new)
 
     def set_dims(self, i: int, sizes: Sequence[int | None]) -> None:
         """Overrides entries of the shape vector at input `i`; None leaves an entry as it is.
@@ -98,7 +100,7 @@ class RepairContext(View):
         assert old is not None
         assert value is not None
         given = np.array([size is not None for size in sizes])
-        new = np.array([0 if size is None else size for size in sizes], np.int64)
+        new = np.array([0 if size is None else size for size in sizes], old.dtype)
         if value.const_value is not None or given.all():
             self.set_const(i, np.where(given, new, old.ravel()))
         else:

@@ -67,9 +67,10 @@ def _pick(n: LabelContext, labels: Labels, axis: int, part: slice) -> Labels:
     at: list[slice] = [slice(None)] * found.ids.ndim
     at[axis] = part
     rest = tuple(f for f in labels if f is not found)
-    if len(found.order) > 1 and axis == found.order[-1]:
+    first = min(part.start, part.stop if part.stop is not None else 0)
+    if first > 0:
         before = list(at)
-        before[axis] = slice(0, min(part.start, part.stop if part.stop is not None else 0))
+        before[axis] = slice(0, first)
         n.atoms.box(Factor(found.ids[tuple(before)], found.order))
     picked = Factor(found.ids[tuple(at)], found.order)
     settled = n.atoms.settle(picked) if picked.ids.size else None
@@ -126,45 +127,40 @@ def _slice(n: LabelContext) -> None:
     for axis, part in _slices(n):
         if part != slice(0, n.shape(0)[axis], 1):
             found = on_axis(labels, axis)
-            if found is not None and part.step != 1 and len(found.order) > 1:
-                labels = tuple(
-                    n.atoms.tie_along(f, f.order[0]) if f is found else f for f in labels
-                )
+            if found is not None and part.step != 1:  # one pattern for all rows
+                rest = tuple(f for f in labels if f is not found)
+                for outer in found.order[: found.order.index(axis)]:
+                    found = n.atoms.tie_along(found, outer)
+                labels = (*rest, found)
             labels = _pick(n, labels, axis, part)
     n.give(labels)
 
 
 def _slice_repair(n: RepairContext) -> None:
-    """New bounds where the kept positions are still evenly spaced, else a Gather."""
-    old = _slices(n)
+    """New bounds on the axes that shrink; where what is kept lies unevenly, a Gather before."""
     if n.new_shape(0) == n.shape(0):
         return
-    bounds: list[tuple[int, int, int]] = []
-    axes = []
-    for axis, part in old:
-        kept = _positions(n.alive(0, axis), np.arange(n.shape(0)[axis])[part])
-        steps = np.unique(np.diff(kept))
-        if len(steps) > 1:
-            _gather_instead(n, old)
-            return
-        step = int(steps[0]) if len(steps) else 1
-        stop = int(kept[-1]) + (1 if step > 0 else -1)
-        bounds.append((int(kept[0]), stop if stop >= 0 else -(2**31), step))
-        axes.append(axis)
-    n.set_ints("starts", 1, [b[0] for b in bounds])
-    n.set_ints("ends", 2, [b[1] for b in bounds])
-    n.set_ints("axes", 3, axes)
-    if any(b[2] != 1 for b in bounds) or n.has(4):
-        n.set_ints("steps", 4, [b[2] for b in bounds])
-
-
-def _gather_instead(n: RepairContext, old: list[tuple[int, slice]]) -> None:
+    bounds: list[tuple[int, int, int] | None] = []
     value = n.node.inputs[0]
     assert value is not None
-    for axis, part in old:
-        kept = _positions(n.alive(0, axis), np.arange(n.shape(0)[axis])[part])
-        value = n.insert("Gather", [value, n.constant(kept)], {"axis": axis})
-    n.replace_by(value)
+    for axis, part in _slices(n):
+        alive = n.alive(0, axis)
+        if alive.all():
+            bounds.append(None)
+            continue
+        kept = _positions(alive, np.arange(n.shape(0)[axis])[part])
+        steps = np.unique(np.diff(kept))
+        if len(steps) > 1:
+            value = n.insert("Gather", [value, n.constant(kept)], {"axis": axis})
+            bounds.append((0, 2**31 - 1, 1))
+            continue
+        step = int(steps[0]) if len(steps) else 1
+        stop = int(kept[-1]) + (1 if step > 0 else -1)
+        bounds.append((int(kept[0]), stop if stop >= 0 else -(2**31) + 1, step))
+    n.node.replace_input_with(0, value)
+    for place, (name, i) in enumerate((("starts", 1), ("ends", 2), ("steps", 4))):
+        if name in n.node.attributes or n.has(i):
+            n.set_entries(name, i, [None if b is None else b[place] for b in bounds])
 
 
 def _positions(alive: np.ndarray, wanted: np.ndarray) -> np.ndarray:
@@ -183,8 +179,7 @@ def _gather(n: LabelContext) -> None:
     out_rank = rank + extra
     labels = n.labels(0)
     if indices is None:
-        labels = n.atoms.fix(labels, axis, "is looked up by a computed index")
-        labels = tuple(f for f in labels if axis not in f.order)
+        labels = n.atoms.blend(labels, axis, "is looked up by a computed index")
     else:
         labels = _gather_ids(n, labels, axis, indices)
     n.give(rename_axes(labels, lambda a: a if a <= axis else a + extra, out_rank))
@@ -248,8 +243,7 @@ def _pad(n: LabelContext) -> None:
         if on_axis(labels, axis) is None:
             continue
         if mode != "constant":
-            labels = n.atoms.fix(labels, axis, f"is padded by {mode}")
-            labels = tuple(f for f in labels if axis not in f.order)
+            labels = n.atoms.blend(labels, axis, f"is padded by {mode}")
             continue
         ids = n.atoms.line(labels, axis)
         assert ids is not None
@@ -270,9 +264,13 @@ def _pad_repair(n: RepairContext) -> None:
         after[axis] = _count(back, n.alive(0, axis)[::-1], n.alive_out(0, axis)[::-1])
     if n.has(3):
         axes = n.ints("axes", 3) or []
-        n.set_ints("pads", 1, [p[a % rank] for p in (before, after) for a in axes])
+        pads = [p[a % rank] for p in (before, after) for a in axes]
     else:
-        n.set_ints("pads", 1, before + after)
+        pads = before + after
+    old = n.ints("pads", 1) or []
+    n.set_entries(
+        "pads", 1, [None if now == was else now for now, was in zip(pads, old, strict=True)]
+    )
 
 
 def _count(pad: int, alive: np.ndarray, alive_out: np.ndarray) -> int:
