@@ -60,11 +60,17 @@ def is_weight(tensor: ir.TensorProtocol) -> bool:
     return tensor.dtype in _FLOATING and len(tensor.shape) > 0
 
 
+_SHAPES = {ir.DataType.INT64, ir.DataType.INT32}
+
+
 def node_cost(node: ir.Node, x: Sequence[Fact | None], y: Sequence[Fact]) -> Cost | None:
-    """The cost of one node, None if it is unknown."""
+    """The cost of one node, None if it is unknown. Arithmetic on shapes and indices is free."""
     rule = rule_for(node.domain, node.op_type)
     if rule is None:
         return None
+    choosing = {*_SHAPES, ir.DataType.BOOL}
+    if all(f.dtype in _SHAPES for f in y) and all(f is None or f.dtype in choosing for f in x):
+        return FREE
     try:
         return rule.flops(View(node, x, y))
     except Barrier:

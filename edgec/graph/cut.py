@@ -227,13 +227,15 @@ class _Cut:
         name = f"{node.name or node.op_type}/{op}.{self.counter}"
         made = ir.node(op, inputs, dict(attributes), name=name)
         made.outputs[0].name = name
-        made.outputs[0].type = node.outputs[0].type
         node.graph.insert_before(node, made)  # type: ignore[union-attr]
         return made.outputs[0]
 
     def replace(self, node: ir.Node, value: ir.Value) -> None:
-        name = node.outputs[0].name
-        node.outputs[0].replace_all_uses_with(value, replace_graph_outputs=True)
+        old = node.outputs[0]
+        name, value.type = old.name, old.type
+        if old.is_graph_output():
+            value.shape = old.shape
+        old.replace_all_uses_with(value, replace_graph_outputs=True)
         node.graph.remove(node, safe=True)  # type: ignore[union-attr]
         value.name = name
 

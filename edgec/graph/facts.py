@@ -77,6 +77,9 @@ class _Inference:
             end = node.attributes.get_int("end", len(x[0].shape))
             value = np.asarray(x[0].shape[start:end], np.int64)
             return [Fact(ir.DataType.INT64, value.shape, value)]
+        if node.op_type == "Size" and x[0] is not None and x[0].shape is not None:
+            value = np.asarray(np.prod(x[0].shape, dtype=np.int64))
+            return [Fact(ir.DataType.INT64, (), value)]
         if any(
             a.type in (ir.AttributeType.GRAPH, ir.AttributeType.GRAPHS)
             for a in node.attributes.values()

@@ -109,6 +109,25 @@ def _silent(n: LabelContext) -> None:
     """Reads shapes or makes constants: carries no channels."""
 
 
+def _shape_repair(n: RepairContext) -> None:
+    """Sizes that shrink keep their old numbers: the graph computes with them as it did.
+
+    Whatever uses them as a shape is repaired itself; whatever uses them as numbers must not
+    notice the cut. Sizes that do not shrink may be symbolic, and are still read.
+    """
+    old, new = np.asarray(n.shape(0), np.int64), np.asarray(n.new_shape(0), np.int64)
+    part = slice(int(n.attr("start", 0)), int(n.attr("end", len(old))))
+    old, shrinks = old[part], (old != new)[part]
+    tensor = n.node.inputs[0]
+    if tensor is not None and shrinks.any():
+        read = n.insert("Shape", [tensor], {"start": part.start, "end": part.stop})
+        n.replace_by(n.insert("Where", [n.constant(shrinks), n.constant(old), read]))
+
+
+def _size(n: LabelContext) -> None:
+    n.atoms.pin_all(n.labels(0), "its elements are counted")
+
+
 def _flat(text: str, weights: str) -> str:
     return (
         HEADER + "example (float[2,3,4,4] x) => (y)\n"
@@ -177,10 +196,12 @@ RULES = (
         free,
         between_convs("b = SpaceToDepth<blocksize=2>(a)", reads=24),
     ),
-    OpRule("Shape", _silent, free, between_convs("s = Shape(a)\n  b = Expand(a, s)")),
+    OpRule(
+        "Shape", _silent, free, between_convs("s = Shape(a)\n  b = Expand(a, s)"), _shape_repair
+    ),
     OpRule(
         "Size",
-        _silent,
+        _size,
         free,
         between_convs("s = Size(a)\n  f = Cast<to=1>(s)\n  z = Sign(f)\n  b = Mul(a, z)"),
     ),
