@@ -53,7 +53,8 @@ def masked_model(groups: ChannelGroups, alive: Mask) -> ir.Model:
             if not kept.all():
                 node = new_of[mix.node]
                 name = f"{value.name}.mask{len(made)}"
-                mask = _initializer(model, ir.Tensor(kept.astype(_numpy(value)), name=name))
+                dtype = groups.facts[value].dtype or ir.DataType.FLOAT
+                mask = _initializer(model, ir.Tensor(kept.astype(dtype.numpy()), name=name))
                 made[(mix.node, mix.index, line.axis)] = mask
                 product = ir.node("Mul", [node.inputs[mix.index], mask])
                 product.outputs[0].name = f"{value.name}.masked{len(made)}"
@@ -63,10 +64,6 @@ def masked_model(groups: ChannelGroups, alive: Mask) -> ir.Model:
         if not initializer.uses() and not initializer.is_graph_output():
             del model.graph.initializers[name]
     return model
-
-
-def _numpy(value: ir.Value) -> np.dtype[np.generic]:
-    return np.dtype(np.float32) if value.dtype is None else value.dtype.numpy()
 
 
 def _masked(

@@ -79,7 +79,7 @@ def line_of(factor: Factor, unit_of: Ids, shape: Sequence[int]) -> Line | None:
 def lines_of(labels: Labels, unit_of: Ids, shape: Sequence[int]) -> tuple[Line, ...]:
     """The lines of all factors of a tensor; ragged ones first, as they are cut first."""
     lines = [line for f in labels if (line := line_of(f, unit_of, shape)) is not None]
-    return tuple(sorted(lines, key=lambda line: not line.rows))
+    return tuple(sorted(lines, key=lambda line: (not line.rows, line.axis)))
 
 
 def new_shape(shape: Sequence[int], lines: Sequence[Line], alive: Mask) -> tuple[int, ...]:
