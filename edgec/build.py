@@ -40,7 +40,7 @@ from edgec.passes.fold import Fold
 from edgec.passes.fuse import FuseBatchNorm
 from edgec.passes.prune.feasibility import Preparation
 from edgec.passes.prune.prune import Prune, PruneRecord
-from edgec.passes.repair import RepairRecord, repair
+from edgec.passes.repair import RepairRecord, biases_to_come, repair
 from edgec.passes.sequences import SplitSequences
 from edgec.planning import plan_of
 from edgec.preflight import check_labels, check_options, check_place
@@ -216,7 +216,8 @@ class _Job:
                 f"{plural(len(self.groups), 'group')}, {channels} channels · {pinned} pinned"
             )
         with self.phase("budget"):
-            self.prepared = self.pruning.prepare(self.groups)
+            reserved = 0 if self.recipe.repair == "none" else biases_to_come(self.model)
+            self.prepared = self.pruning.prepare(self.groups, reserved)
             for row in self.prepared.feasibility():
                 self.progress.say(
                     f"{row.metric}: smallest {row.floor / row.original:.3f}   "
@@ -269,11 +270,12 @@ class _Job:
 
     def check_budgets(self) -> None:
         """The counted cost, not the predicted one, decides."""
-        for metric, bound in self.record.bounds.items():
-            if self.result_totals.get(metric) > bound:
+        for budget in self.recipe.budgets:
+            found = self.result_totals.get(budget.metric)
+            if found > budget.bound(self.totals.get(budget.metric)):
                 raise BudgetError(
-                    f"the budget {human(bound, metric)} {metric}",
-                    f"is exceeded by the result: {human(self.result_totals.get(metric), metric)}",
+                    f"the budget {budget} {budget.metric}",
+                    f"is exceeded by the result: {human(found, budget.metric)}",
                     "this is a defect of edgec; please report the model",
                 )
 
@@ -309,6 +311,8 @@ class _Job:
         folder.mkdir()
         artifact = self.target.build(self.original, folder)
         release_pages(self.original)
+        for model in (self.original, self.model):  # the original is a file from here on
+            forget_weights(model)
         self.original_runner: Runnable = self.target.load(artifact)
         return sum(file.stat().st_size for file in artifact.files)
 
@@ -350,7 +354,7 @@ class _Job:
         after: Totals | None = getattr(self, "result_totals", None)
         budgets = tuple(
             BudgetResult(
-                b.metric, str(b), row.bound, row.floor,
+                b.metric, str(b), b.bound(self.totals.get(b.metric)), row.floor,
                 None if after is None else after.get(b.metric), self.totals.get(b.metric),
             )
             for b, row in zip(self.recipe.budgets, self.prepared.feasibility(), strict=True)

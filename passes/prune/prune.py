@@ -108,8 +108,13 @@ class Prune(Pass):
         cut = self.cut(self.prepare(groups), context)
         return cut.model
 
-    def prepare(self, groups: ChannelGroups) -> Preparation:
+    def prepare(self, groups: ChannelGroups, reserved: int = 0) -> Preparation:
         """The analysis that every choice starts from, with the floor of every budget.
+
+        Args:
+            groups: The analysed model.
+            reserved: Parameters that later passes may add; budgets on parameters and bytes
+                leave room for them.
 
         Raises:
             UsageError: A pattern that matches nothing.
@@ -125,7 +130,10 @@ class Prune(Pass):
                     f"cannot be met: the model has no {_NOUNS[budget.metric]} that could go",
                     "there is nothing in it to prune; 'edgec inspect' shows what it is made of",
                 )
-        bounds = {b.metric: b.bound(original.get(b.metric)) for b in self.budgets}
+        room = {"params": reserved, "size": reserved * 4}  # biases are float32 at most
+        bounds = {
+            b.metric: b.bound(original.get(b.metric)) - room.get(b.metric, 0) for b in self.budgets
+        }
         return Preparation(groups, model, original, bounds, reasons, self.round_to)
 
     def selection(self, groups: ChannelGroups) -> dict[int, str]:

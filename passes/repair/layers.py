@@ -160,6 +160,26 @@ def intercept_of(layer: Layer) -> Callable[[Floats], None] | None:
     return lambda shift: _new_input(node, 2, shift.astype(layer.weight().dtype))
 
 
+def biases_to_come(model: ir.Model) -> int:
+    """The most parameters that a repair may add: one bias per channel of a layer without one.
+
+    A budget on parameters or bytes has to leave room for them.
+    """
+    channels = 0
+    for node in model.graph:
+        without = len(node.inputs) < 3 or node.inputs[2] is None
+        if node.op_type not in ("Conv", "ConvTranspose", "Gemm") or not without:
+            continue
+        weight = node.inputs[1]
+        if weight is None or weight.const_value is None or is_norm(only_reader(node.outputs[0])):
+            continue
+        shape = weight.const_value.shape.numpy()
+        by_rows = node.op_type == "Conv" or node.attributes.get_int("transB", 0)
+        group = node.attributes.get_int("group", 1) if node.op_type == "ConvTranspose" else 1
+        channels += shape[0] if by_rows else shape[1] * group
+    return channels
+
+
 def is_norm(node: ir.Node | None) -> bool:
     """Whether the node is a BatchNormalization with constant statistics."""
     return (

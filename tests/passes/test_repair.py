@@ -14,6 +14,7 @@ import pytest
 from zoo import Array, feeds_of, model_of, run
 from zoo.patterns import PATTERNS
 
+import edgec
 from edgec.errors import UsageError
 from edgec.graph.channels import ChannelGroups, channel_groups
 from edgec.graph.cut import CutResult, remove_channels
@@ -372,3 +373,15 @@ def test_what_needs_samples_says_so() -> None:
         repair("glue", model, cut, None)
     with pytest.raises(UsageError, match="no full batch"):
         bias(model, cut, Drawn(model, 0))
+
+
+def test_a_budget_on_parameters_leaves_room_for_biases() -> None:
+    """A repair gives biases to layers that have none; the budget holds for what comes out."""
+    text = """(float[4,2,6,6] x) => (y)
+    <float[24,2,1,1] w1, float[16,24,1,1] w2, float[3,16,1,1] w3>
+    { a = Conv(x, w1)  b = Relu(a)  c = Conv(b, w2)  d = Relu(c)  y = Conv(d, w3) }"""
+    samples = np.random.default_rng(0).standard_normal((32, 2, 6, 6)).astype(np.float32)
+    report = edgec.build(model_of(text), params=0.5, data={"x": samples}, round_to=1, measure=None)
+    (budget,) = report.budgets
+    assert budget.achieved == report.costs.after.params <= 0.5 * report.costs.before.params
+    assert report.repair.method != "none"
