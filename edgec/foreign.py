@@ -14,17 +14,23 @@ from edgec.feeds import sample_feeds
 
 @contextmanager
 def translated(subject: str) -> Iterator[None]:
-    """Errors of ONNX and ONNX Runtime inside become one that says what it was about.
+    """Errors of the libraries inside become one that says what it was about.
 
     Args:
         subject: What fails: a model.
 
     Raises:
         UsageError: ONNX's checker or shape inference finds the model invalid.
-        UnsupportedError: ONNX Runtime fails on it.
+        UnsupportedError: ONNX Runtime fails on it, or there is not enough memory.
     """
     try:
         yield
+    except MemoryError as error:
+        raise UnsupportedError(
+            subject,
+            f"needs more memory than there is: {error}".rstrip(": "),
+            "give smaller sizes with --input, or take a machine with more memory",
+        ) from error
     except Exception as error:
         library = type(error).__module__.partition(".")[0]
         text = " ".join(str(error).split())
@@ -59,7 +65,7 @@ def diagnosed(model: ir.Model, subject: str) -> Iterator[None]:
     try:
         with translated(subject):
             yield
-    except (EdgecError, OSError, MemoryError):
+    except (EdgecError, OSError):
         raise
     except Exception:
         with translated(subject):
