@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 import mmap
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import numpy as np
@@ -52,12 +52,7 @@ def check_weights(model: ir.Model, folder: Path | None, subject: str) -> None:
         UnsupportedError: More than 16 GiB of weights.
     """
     maps = _Maps(folder, subject)
-    for weight in _initializers(model):
-        if isinstance(weight.const_value, ir.ExternalTensor):
-            weight.const_value = maps.tensor(weight.const_value)
-    for node in model.graph.all_nodes():
-        for attribute in [a for a in node.attributes.values() if _has_external(a)]:
-            node.attributes[attribute.name] = maps.attribute(attribute)
+    _replace(model, lambda t: maps.tensor(t) if isinstance(t, ir.ExternalTensor) else t)
     declared = list(_sized(model, subject))
     total = sum(tensor.nbytes for _, tensor in declared)
     if total > MAX_BYTES:
@@ -69,6 +64,9 @@ def check_weights(model: ir.Model, folder: Path | None, subject: str) -> None:
     for value, tensor in declared:
         readers = {use.node.op_type for use in value.uses()} if value is not None else set()
         _check_finite(tensor, bool(readers & _MULTIPLIERS), subject)
+    if folder is not None:  # nobody else has the protobuf: without its tensors it is gone
+        del declared
+        _replace(model, _own)
     model.meta[_MAPS] = (*model.meta.get(_MAPS, ()), maps)
     release_pages(model)
 
@@ -93,6 +91,34 @@ def _initializers(model: ir.Model) -> Iterator[ir.Value]:
         yield from graph.initializers.values()
 
 
+def _replace(model: ir.Model, change: Callable[[ir.TensorProtocol], ir.TensorProtocol]) -> None:
+    """Put `change(tensor)` in the place of every initializer's and every attribute's tensor."""
+    for weight in _initializers(model):
+        if weight.const_value is not None:
+            weight.const_value = change(weight.const_value)
+    for node in model.graph.all_nodes():
+        for attribute in [a for a in node.attributes.values() if _tensors(a)]:
+            changed = [change(tensor) for tensor in _tensors(attribute)]
+            node.attributes[attribute.name] = (
+                ir.AttrTensor(attribute.name, changed[0])
+                if attribute.type == ir.AttributeType.TENSOR
+                else ir.AttrTensors(attribute.name, changed)
+            )
+
+
+def _own(tensor: ir.TensorProtocol) -> ir.TensorProtocol:
+    """A tensor of a protobuf as an array, which then is read without being copied each time."""
+    if not isinstance(tensor, serde.TensorProtoTensor) or tensor.dtype.bitwidth < 8:
+        return tensor
+    return ir.Tensor(
+        tensor.numpy(),
+        dtype=tensor.dtype,
+        name=tensor.name,
+        doc_string=tensor.doc_string,
+        metadata_props=dict(tensor.metadata_props),
+    )
+
+
 def _sized(model: ir.Model, subject: str) -> Iterator[tuple[ir.Value | None, ir.TensorProtocol]]:
     """Every tensor with the value it gives; its shape and type checked against its data's size."""
     for value in _initializers(model):
@@ -113,10 +139,6 @@ def _tensors(attribute: ir.Attr) -> tuple[ir.TensorProtocol, ...]:
     if attribute.type == ir.AttributeType.TENSORS:
         return tuple(attribute.value)
     return ()
-
-
-def _has_external(attribute: ir.Attr) -> bool:
-    return any(isinstance(tensor, ir.ExternalTensor) for tensor in _tensors(attribute))
 
 
 def _check_size(tensor: ir.TensorProtocol, subject: str) -> None:
@@ -179,15 +201,6 @@ class _Maps:
         self._folder = folder
         self._subject = subject
         self._open: dict[Path, mmap.mmap] = {}
-
-    def attribute(self, attribute: ir.Attr) -> ir.Attr:
-        tensors = [
-            self.tensor(tensor) if isinstance(tensor, ir.ExternalTensor) else tensor
-            for tensor in _tensors(attribute)
-        ]
-        if attribute.type == ir.AttributeType.TENSOR:
-            return ir.AttrTensor(attribute.name, tensors[0])
-        return ir.AttrTensors(attribute.name, tensors)
 
     def tensor(self, external: ir.ExternalTensor) -> ir.TensorProtocol:
         """The same tensor as a view of the mapped file.

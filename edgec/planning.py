@@ -32,7 +32,7 @@ def plan_of(cut: CutResult, sha256: str, reasons: Mapping[str, str]) -> Plan:
     cuts = []
     for use, _ in cut.uses:
         value = _input(use.node, use.index)
-        shape = [int(d) for d in value.const_value.shape]  # type: ignore[union-attr, arg-type]
+        shape = list(groups.facts[value].shape or ())
         for line in lines_of(use.labels, groups.unit_of, shape):
             if not line.kept(cut.alive).all():
                 cuts.append(_cut(use, value, shape, line, cut.alive, names))

@@ -75,6 +75,7 @@ class Report:
         latency: Measured side by side on this machine, None if measuring was switched off.
         notes: What a reader has to know: missing data, assumptions.
         seconds: Phase → wall time, s.
+        groups: The analysis of the original, without the values of its weights.
     """
 
     path: Path | None
