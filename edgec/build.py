@@ -320,6 +320,11 @@ class _Job:
         """Accuracy and latency of original and result, side by side."""
         accuracy: BeforeAfter | None = None
         if self.eval_data is not None and self.eval_data.has_labels:
+            if self.eval_data is self.data:
+                self.notes.append(
+                    "accuracy is that of the calibration samples, which the build has seen: "
+                    "give --eval-data for others"
+                )
             with self.phase("evaluate"):
                 scores: list[Accuracy] = [
                     evaluate(r.run, self.eval_data, self.metric)
