@@ -174,7 +174,7 @@ def biases_to_come(model: ir.Model) -> int:
         if weight is None or weight.const_value is None or is_norm(only_reader(node.outputs[0])):
             continue
         shape = weight.const_value.shape.numpy()
-        by_rows = node.op_type == "Conv" or node.attributes.get_int("transB", 0)
+        by_rows = node.op_type == "Conv" or node.attributes.get_int("transB", 0) == 1
         group = node.attributes.get_int("group", 1) if node.op_type == "ConvTranspose" else 1
         channels += shape[0] if by_rows else shape[1] * group
     return channels
