@@ -14,8 +14,9 @@ of the ratios of runs that followed one another.
     Torch-Pruning, ratio   the same in one step without counting: the ratio that meets the budget
       known                was searched beforehand, which is not timed
 
-Both start from the same weights: edgec from the exported ONNX (export not timed), Torch-Pruning
-from the state dict. There are no data. Exit code 1 if edgec takes more than 1.0 times the time or
+Both start from the same weights: edgec from the exported ONNX (export not timed; its weights lie in
+a file beside it, as the exporter writes them, or with --one-file in it), Torch-Pruning from the
+state dict. There are no data. Exit code 1 if edgec takes more than 1.0 times the time or
 0.6 times the memory of Torch-Pruning.
 """
 
@@ -72,12 +73,13 @@ def timed(command: Sequence[str]) -> Run:
     return Run(seconds, usage.ru_maxrss * per_kilobyte / 1e6)
 
 
-def prepare(folder: Path, search: bool) -> None:
+def prepare(folder: Path, search: bool, one_file: bool) -> None:
     """Write the network, as weights and as ONNX, and the ratio that meets the budget, if asked.
 
     A process of its own: a process starts with the peak of the one that made it, as Linux counts,
     so the one that times others must stay small.
     """
+    import onnx
     import resnet50
     import torch
     import torch_pruning_l2 as rival
@@ -86,6 +88,8 @@ def prepare(folder: Path, search: bool) -> None:
     net = resnet50.seeded()
     torch.save(net.state_dict(), folder / "resnet50.pt")
     resnet50.export(net, folder / "resnet50.onnx", keep_norms=True)
+    if one_file:
+        onnx.save(onnx.load(folder / "resnet50.onnx"), folder / "resnet50.onnx")
     if search:
         ratio = rival.ratio_for(resnet50.seeded, torch.zeros(resnet50.EXAMPLE), BUDGET)
         (folder / "ratio").write_text(str(ratio))
@@ -141,18 +145,18 @@ def main() -> int:
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--steps", type=int, default=20, help="steps of Torch-Pruning's schedule")
     parser.add_argument("--no-known", action="store_true", help="leave out the last row")
+    parser.add_argument("--one-file", action="store_true", help="keep the weights in the .onnx")
     parser.add_argument("--prepare", type=Path, help=argparse.SUPPRESS)
     options = parser.parse_args()
     if options.prepare:
-        prepare(options.prepare, not options.no_known)
+        prepare(options.prepare, not options.no_known, options.one_file)
         return 0
     if options.rounds < 1:
         parser.error("--rounds must be at least 1")
     with tempfile.TemporaryDirectory() as scratch:
         folder = Path(scratch)
         print(f"ResNet-50, 1x3x224x224, no data, {BUDGET} of the FLOPs", flush=True)
-        arguments = ["--prepare", scratch, *(["--no-known"] if options.no_known else [])]
-        timed([sys.executable, __file__, *arguments])
+        timed([sys.executable, __file__, *sys.argv[1:], "--prepare", scratch])
         todo = commands(folder, options.steps)
         runs: dict[str, list[Run]] = {name: [] for name in todo}
         for _ in range(options.rounds):

@@ -1,0 +1,169 @@
+"""The benchmarks run, at toy size, and their verdicts can fail."""
+
+from __future__ import annotations
+
+import copy
+import importlib
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import pytest
+
+BENCHMARKS = Path(__file__).resolve().parent.parent / "benchmarks"
+NAMES = ("prune_quality", "prune_speed", "resnet50", "torch_pruning_l2")
+
+
+@pytest.fixture(autouse=True)
+def beside_the_scripts(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """The scripts import one another as they do when run: from their own folder."""
+    monkeypatch.syspath_prepend(BENCHMARKS)
+    yield
+    for name in NAMES:
+        sys.modules.pop(name, None)
+
+
+@pytest.fixture
+def quality() -> ModuleType:
+    pytest.importorskip("torch_pruning")
+    return importlib.import_module("prune_quality")
+
+
+@pytest.fixture
+def speed() -> ModuleType:
+    return importlib.import_module("prune_speed")
+
+
+@pytest.mark.slow
+@pytest.mark.filterwarnings("ignore")  # torch's exporter and Torch-Pruning warn about themselves
+def test_quality_at_toy_size(quality: ModuleType, tmp_path: Path) -> None:
+    example = quality.digits()
+    split = example.split()
+    sets = {name: (x[:100], y[:100]) for name, (x, y) in split.items()}
+    net = example.train(*sets["train"], seed=0, epochs=1)
+    model = tmp_path / "digits.onnx"
+    example.export(net, model)
+    quality.rival.VARIANTS = (quality.rival.Variant(),)
+    before = quality.accuracy(model, *sets["test"])
+    ours = quality.by_edgec(model, sets, 0, before, tmp_path)
+    theirs = quality.by_torch_pruning(
+        example, copy.deepcopy(net), quality.flops(model), sets, before, tmp_path
+    )
+    rows = [ours, *theirs]
+    assert [row.who for row in rows] == [quality.EDGEC, quality.PLAIN, quality.NEW_STATISTICS]
+    assert all(0.3 < row.kept <= quality.BUDGET for row in rows)
+    assert quality.mean(rows).before == pytest.approx(before)
+
+
+@pytest.mark.filterwarnings("ignore")  # Torch-Pruning warns about itself
+def test_the_rival_meets_the_budget() -> None:
+    torch = pytest.importorskip("torch")
+    pytest.importorskip("torch_pruning")
+    rival = importlib.import_module("torch_pruning_l2")
+
+    def make() -> Any:
+        torch.manual_seed(0)
+        net = torch.nn.Sequential()
+        for name, layer in {
+            "first": torch.nn.Conv2d(3, 20, 3),
+            "norm": torch.nn.BatchNorm2d(20),
+            "second": torch.nn.Conv2d(20, 20, 3),
+            "pool": torch.nn.AdaptiveAvgPool2d(1),
+            "flat": torch.nn.Flatten(),
+            "head": torch.nn.Linear(20, 5),
+        }.items():
+            net.add_module(name, layer)
+        return net.eval()
+
+    example = torch.zeros(1, 3, 8, 8)
+    net = make()
+    asked = []
+    kept = rival.prune(net, example, net.head, 0.4, rival.Variant(), steps=20)
+    assert 0.3 < kept <= 0.4
+    assert net.head.out_features == 5
+
+    def none_fits(candidate: object) -> float:
+        asked.append(candidate)
+        return 0.41
+
+    net = make()
+    with pytest.raises(RuntimeError, match=r"20 steps do not reach 0\.4"):
+        rival.prune(net, example, net.head, 0.4, rival.Variant(), none_fits, steps=20)
+    assert len(asked) > 5
+
+    ratio = rival.ratio_for(make, example, 0.4, digits=2)
+    widths = []
+    for own in (ratio, ratio - 0.01):
+        net = make()
+        rival.prune_once(net, example, net.head, own)
+        widths.append(net.first.out_channels)
+    assert widths[0] == widths[1] - 1
+
+    images = torch.randn(50, 3, 8, 8)
+    rival.recalibrate(net, images)
+    assert not net.norm.training
+    torch.testing.assert_close(net.norm.running_mean, net.first(images).mean((0, 2, 3)))
+
+
+def test_what_contradicts_the_claim_of_quality(quality: ModuleType) -> None:
+    def rows(edgec: float, rival: float, kept: float = 0.39) -> dict[int, list[object]]:
+        return {
+            7: [
+                quality.Row(quality.EDGEC, "", kept, 0.99, 0.99 - edgec / 100),
+                quality.Row(quality.PLAIN, "", 0.39, 0.99, 0.99 - rival / 100),
+            ]
+        }
+
+    assert quality.failures(rows(1.9, 30)) == []
+    assert "edgec loses 2.50 points" in quality.failures(rows(2.5, 30))[0]
+    assert "loses no more" in quality.failures(rows(1.0, 0.5))[0]
+    assert "exceeds the budget" in quality.failures(rows(1.0, 30, kept=0.41))[0]
+
+
+def test_the_peak_is_the_child_s_own() -> None:
+    program = """if True:
+        import sys, prune_speed
+        for code in ("pass", "b'x' * 200_000_000", "import time; time.sleep(0.5)"):
+            run = prune_speed.timed([sys.executable, "-c", code])
+            print(run.seconds, run.megabytes)
+    """  # of its own, as the benchmark is: pytest's peak would be passed on
+    output = subprocess.run(
+        [sys.executable, "-c", program], cwd=BENCHMARKS, capture_output=True, text=True, check=True
+    ).stdout
+    small, large, slow = (tuple(map(float, line.split())) for line in output.splitlines())
+    assert 190 < large[1] - small[1] < 220
+    assert slow[0] > 0.5
+    assert slow[1] < large[1] / 2
+
+
+def test_a_run_that_fails_ends_the_benchmark(speed: ModuleType) -> None:
+    with pytest.raises(SystemExit, match="no such luck"):
+        speed.timed([sys.executable, "-c", "raise SystemExit('no such luck')"])
+
+
+def test_ratios_are_medians_over_rounds(speed: ModuleType) -> None:
+    runs = {
+        "a": [speed.Run(1, 10), speed.Run(2, 10), speed.Run(9, 10)],
+        "b": [speed.Run(2, 40), speed.Run(2, 20), speed.Run(3, 20)],
+    }
+    assert speed.ratios(runs, "a", "b") == (1.0, 0.5)
+    assert [line.split()[0] for line in list(speed.table(runs))[1:]] == ["a", "b"]
+
+
+def test_what_is_run(speed: ModuleType, tmp_path: Path) -> None:
+    assert speed.KNOWN not in speed.commands(tmp_path, 20)
+    (tmp_path / "ratio").write_text("0.38")
+    found = speed.commands(tmp_path, 20)
+    assert found[speed.KNOWN][-2:] == ["--ratio", "0.38"]
+    assert found[speed.STEPPED][-2:] == ["--steps", "20"]
+    assert found[speed.NO_MEASURE][-2:] == ["--measure", "none"]
+    assert Path(found[speed.STEPPED][1]).is_file()
+
+
+def test_resnet50_is_resnet50() -> None:
+    resnet50 = importlib.import_module("resnet50")
+    net = resnet50.seeded()
+    assert sum(p.numel() for p in net.parameters()) == 25_557_032
