@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 from edgec.graph.facts import Facts, facts_of
 from edgec.graph.trace import trace_labels
 from edgec.model import input_shapes
-from edgec.ops.labels import Factor, Ids
+from edgec.ops.labels import Box, Factor, Ids
 from edgec.ops.tracing import Trace
 
 Units = NDArray[np.int64]
@@ -192,13 +192,16 @@ class _Analysis:
             if order and order[-1] == whole.axis:
                 self.pin(units.ravel(), whole.where, whole.why)
 
-    def matrix(self, factor: Factor) -> Units | None:
+    def matrix(self, box: Box) -> Units | None:
         """A box as units[rows, columns]; None where the units make it trivial."""
-        units, order = self.varying(factor)
-        if len(order) < 2:
-            return None
+        _, order = self.varying(box.whole)
+        if len(order) < 2 or box.axis not in (None, order[-1]):
+            return None  # one row, or a part that takes rows whole
+        units = self.unit_of[box.part]
         rest = [a for a in range(units.ndim) if a not in order]
-        return units.transpose([*rest, *order]).reshape(-1, units.shape[order[-1]])
+        first = tuple(0 if a in rest else slice(None) for a in range(units.ndim))
+        units = units[first].transpose(np.argsort(np.argsort(order)))
+        return units.reshape(-1, units.shape[-1])
 
     def cells(self, boxes: list[Units]) -> dict[int, dict[int, int]]:
         """unit → {box: row}. Units that no row can lose alone are pinned."""
@@ -247,31 +250,41 @@ class _Analysis:
     ) -> list[tuple[Units, Units]]:
         """The blocks, with one unit pinned for every kind that its block might lose entirely.
 
-        Each tensor axis holds all units of some kinds; so none can become empty.
+        Each tensor axis holds all units of some kinds; so none can become empty. Every row keeps
+        a unit, so a kind that has a row to itself needs no pin.
         """
         while True:
             free = ~self.is_pinned(np.arange(self.count))
             safe = set(kinds[~free].tolist())
-            found = list(self.blocks(cells, kinds, makers, free))
+            found = list(self.blocks(boxes, cells, kinds, makers, free))
             pinned = len(self.reason)
-            for units, _ in found:
-                own = np.unique(kinds[units])
-                for kind in own.tolist() if len(own) > 1 else ():
+            for units, rows in found:
+                pairs = np.unique(np.stack([rows, kinds[units]]), axis=1)
+                alone = np.bincount(pairs[0])[pairs[0]] == 1
+                for kind in np.setdiff1d(pairs[1], pairs[1][alone]).tolist():
                     if kind not in safe:
                         first = units[kinds[units] == kind][:1]
                         self.pin(first, "", "is kept so that no tensor loses its last channel")
+            for units, rows in found:
+                if np.unique(rows, return_counts=True)[1].min() == 1:
+                    self.pin(units, "", "is all that is left of a row or an axis")
             if len(self.reason) == pinned:
                 return found
             self.settle_rows(boxes, cells)
 
     def blocks(
         self,
+        boxes: list[Units],
         cells: dict[int, dict[int, int]],
         kinds: Units,
         maker: list[tuple[int, ...]],
         free: NDArray[np.bool_],
     ) -> Iterator[tuple[Units, Units]]:
-        """(units, row of each) per group: by shared boxes, else by kind and maker."""
+        """(units, row of each) per group: by the boxes they lie in, else by kind and maker.
+
+        Units that lie in the same boxes lose equal counts from every row. Other units of these
+        boxes decide for themselves if every row of every box has as many cells of each sort.
+        """
         leader: dict[object, object] = {}
 
         def find(key: object) -> object:
@@ -279,21 +292,41 @@ class _Analysis:
                 key = leader[key]
             return key
 
-        def keys(unit: int) -> list[object]:
-            found: list[object] = [("box", box) for box in cells.get(unit, {})]
-            return found or [("kind", int(kinds[unit]), maker[unit])]
+        def key(unit: int) -> object:
+            return frozenset(cells.get(unit, {})) or ("kind", int(kinds[unit]), maker[unit])
 
+        for sorts in self.uneven(boxes, cells, free):
+            for other in sorts[1:]:
+                leader[find(other)] = find(sorts[0])
         members: dict[object, list[int]] = {}
         for unit in np.flatnonzero(free).tolist():
-            first, *others = keys(unit)
-            for other in others:
-                leader[find(other)] = find(first)
-        for unit in np.flatnonzero(free).tolist():
-            members.setdefault(find(keys(unit)[0]), []).append(unit)
+            members.setdefault(find(key(unit)), []).append(unit)
         for units in members.values():
             rows = [tuple(sorted(cells.get(unit, {}).items())) for unit in units]
             place = {row: i for i, row in enumerate(sorted(set(rows)))}
             yield np.asarray(units, np.int64), np.asarray([place[r] for r in rows], np.int64)
+
+    def uneven(
+        self, boxes: list[Units], cells: dict[int, dict[int, int]], free: NDArray[np.bool_]
+    ) -> Iterator[list[frozenset[int]]]:
+        """Per box: the sorts of units (by their boxes) of which rows have unlike numbers of cells.
+
+        Together they are even (`settle_rows`), so they must lose equal counts together.
+        """
+        placed: dict[int, dict[frozenset[int], set[tuple[int, object]]]] = {}
+        for unit, rows in cells.items():
+            if free[unit]:
+                cell = tuple(sorted(rows.items()))
+                for box, row in rows.items():
+                    sorts = placed.setdefault(box, {})
+                    sorts.setdefault(frozenset(rows), set()).add((row, cell))
+        for box, sorts in placed.items():
+            length = len(boxes[box])
+            counts = {
+                sort: np.bincount([row for row, _ in found], minlength=length)
+                for sort, found in sorts.items()
+            }
+            yield [sort for sort, count in counts.items() if (count != count[0]).any()]
 
     def makers(self) -> list[tuple[int, ...]]:
         """unit → the batches its atoms come from, first made first."""

@@ -71,6 +71,18 @@ class Whole:
 
 
 @dataclass(frozen=True)
+class Box:
+    """What is kept of a ragged factor must have equal counts in every row.
+
+    `part` is the factor, or what a Slice takes of it along `axis`; each is counted by itself.
+    """
+
+    whole: Factor
+    part: Ids
+    axis: int | None = None
+
+
+@dataclass(frozen=True)
 class Batch:
     """Atoms `start … stop-1`, made together for one axis of one tensor."""
 
@@ -90,7 +102,7 @@ class Atoms:
     batches: list[Batch] = field(default_factory=list)
     ties: list[Tie] = field(default_factory=list)
     pins: list[Pin] = field(default_factory=list)
-    boxes: list[Factor] = field(default_factory=list)
+    boxes: list[Box] = field(default_factory=list)
     wholes: list[Whole] = field(default_factory=list)
     _parent: Ids = field(default_factory=lambda: np.zeros(1024, np.int64))
     _count: int = 1
@@ -160,7 +172,14 @@ class Atoms:
     def box(self, factor: Factor) -> None:
         """Demands that what is kept of a ragged factor stays a box."""
         if len(factor.order) > 1:
-            self.boxes.append(factor)
+            self.boxes.append(Box(factor, factor.ids))
+
+    def box_part(self, factor: Factor, axis: int, part: slice) -> None:
+        """Demands equal counts in what a slice along `axis` takes of every row."""
+        at: list[slice] = [slice(None)] * factor.ids.ndim
+        at[axis] = part
+        if len(factor.order) > 1 and factor.ids[tuple(at)].size:
+            self.boxes.append(Box(factor, factor.ids[tuple(at)], axis))
 
     def rows(self, factor: Factor, why: str) -> None:
         """Demands that every row (all axes but the last) keeps the same count, and at least one."""

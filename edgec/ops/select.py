@@ -64,20 +64,17 @@ def _pick(n: LabelContext, labels: Labels, axis: int, part: slice) -> Labels:
     found = on_axis(labels, axis)
     if found is None:
         return labels
-    at: list[slice] = [slice(None)] * found.ids.ndim
-    at[axis] = part
     rest = tuple(f for f in labels if f is not found)
     first = min(part.start, part.stop if part.stop is not None else 0)
-    if first > 0:
-        before = list(at)
-        before[axis] = slice(0, first)
-        n.atoms.box(Factor(found.ids[tuple(before)], found.order))
+    n.atoms.box_part(found, axis, slice(0, max(first, 0)))
+    n.atoms.box_part(found, axis, part)
+    at: list[slice] = [slice(None)] * found.ids.ndim
+    at[axis] = part
     picked = Factor(found.ids[tuple(at)], found.order)
     settled = n.atoms.settle(picked) if picked.ids.size else None
     if settled is None:
         n.atoms.pin(picked.ids, "is picked out alone")
         return rest
-    n.atoms.box(settled)
     return (*rest, settled)
 
 
