@@ -55,7 +55,8 @@ def masked_proto(original: onnx.ModelProto, document: Document, feeds: Feeds) ->
     before: dict[str, list[onnx.NodeProto]] = {}
     for number, (entry, source) in enumerate(zip(entries, sources, strict=True)):
         node = named[entry["node"]]
-        mask = pattern(entry, shapes[source]).astype(np.float32)
+        shape, dtype = shapes[source]
+        mask = pattern(entry, shape).astype(dtype)
         kept, masked = f"stranger.{number}.kept", f"stranger.{number}.masked"
         model.graph.initializer.append(numpy_helper.from_array(mask, kept))
         product = onnx.helper.make_node("Mul", [node.input[entry["input"]], kept], [masked])
@@ -77,18 +78,17 @@ def _by_name(graph: onnx.GraphProto) -> dict[str, onnx.NodeProto]:
 
 def _shapes(
     model: onnx.ModelProto, names: Sequence[str], feeds: Feeds
-) -> dict[str, tuple[int, ...]]:
-    """Shapes of initializers and inputs and, by running the model, of other values."""
-    found = {t.name: tuple(t.dims) for t in model.graph.initializer}
-    found |= {name: array.shape for name, array in feeds.items()}
-    missing = sorted(set(names) - found.keys())
+) -> dict[str, tuple[tuple[int, ...], np.dtype[Any]]]:
+    """Shapes and types of initializers and inputs and, by running the model, of other values."""
+    arrays = {t.name: numpy_helper.to_array(t) for t in model.graph.initializer} | dict(feeds)
+    missing = sorted(set(names) - arrays.keys())
     if missing:
         probe = onnx.ModelProto()
         probe.CopyFrom(model)
         del probe.graph.output[:]
         probe.graph.output.extend(onnx.ValueInfoProto(name=name) for name in missing)
-        found |= {n: v.shape for n, v in zip(missing, outputs_of(probe, feeds), strict=True)}
-    return found
+        arrays |= dict(zip(missing, outputs_of(probe, feeds), strict=True))
+    return {name: (array.shape, array.dtype) for name, array in arrays.items()}
 
 
 def pattern(entry: Entry, shape: Sequence[int]) -> NDArray[np.bool_]:

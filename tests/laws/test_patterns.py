@@ -77,7 +77,7 @@ EXPECTED = {
     "slice_hard_coded": (2, 8, 1, 8),
     "slice_strided": (2, 9, 1, 9),
     "slice_reversed": (1, 4, 1, 4),
-    "gather_indices": (3, 8, 1, 7),
+    "gather_indices": (2, 7, 2, 7),
     "gather_one": (1, 7, 2, 7),  # dead
     "expand_gate": (1, 8, 1, 8),
     "expand_channels": (0, 0, 2, 0),

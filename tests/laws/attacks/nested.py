@@ -1,0 +1,107 @@
+"""Nested graphs that read outer values, operators without a rule, training outputs."""
+
+from __future__ import annotations
+
+TEXTS: dict[str, str] = {
+    "if_reads_a_hidden_value": """
+(float[2,3,6,5] x, bool yes) => (y)
+<float[8,3,1,1] w0, float[8,8,1,1] w1, float[4,8,1,1] w2>
+{
+  h = Conv(x, w0)
+  g = Conv(h, w1)
+  r = If (yes) <
+    then_branch = a () => (float[2,8,6,5] p) { p = Relu(h) },
+    else_branch = b () => (float[2,8,6,5] q) { q = Neg(h) }
+  >
+  s = Add(g, r)
+  y = Conv(s, w2)
+}""",
+    "if_reads_a_weight": """
+(float[2,3,6,5] x, bool yes) => (y)
+<float[8,3,1,1] w0, float[6,8,1,1] w1, float[4,6,1,1] w2>
+{
+  h = Conv(x, w0)
+  g = Conv(h, w1)
+  k = Relu(g)
+  z = Conv(k, w2)
+  r = If (yes) <
+    then_branch = a () => (float[1,1,1,1] p) { p = ReduceSum<keepdims = 1>(w2) },
+    else_branch = b () => (float[1,1,1,1] q) { q = ReduceMax<keepdims = 1>(w2) }
+  >
+  m = ReduceMax<keepdims = 1>(r)
+  y = Add(z, m)
+}""",
+    "if_passes_a_hidden_value_on": """
+(float[2,3,6,5] x, bool yes) => (y)
+<float[8,3,1,1] a, float[8,3,1,1] b, float[8,8,1,1] w1, float[4,8,1,1] w2>
+{
+  ha = Conv(x, a)
+  hb = Conv(x, b)
+  r = If (yes) <
+    then_branch = t () => (float[2,8,6,5] p) { p = Identity(ha) },
+    else_branch = e () => (float[2,8,6,5] q) { q = Identity(hb) }
+  >
+  f = Conv(r, w1)
+  y = Conv(f, w2)
+}""",
+    "unknown_operator": """
+<ir_version: 10, opset_import: ["" : 20, "com.microsoft" : 1]>
+g (float[2,3,6,5] x) => (float[2,4,6,5] y)
+<float[8,3,1,1] w0, float[8,8,1,1] w1, float[4,8,1,1] w2>
+{
+  h = Conv(x, w0)
+  u = com.microsoft.QuickGelu(h)
+  f = Conv(u, w1)
+  y = Conv(f, w2)
+}""",
+    "operator_without_a_rule": """
+(float[2,3,6,6] x) => (y)
+<float[8,3,1,1] w0, float[8,8,1,1] w1, float[4,8,1,1] w2>
+{
+  h = Conv(x, w0)
+  u = Einsum<equation = "bchw,bchv->bcwv">(h, h)
+  f = Conv(u, w1)
+  y = Conv(f, w2)
+}""",
+    "dropout_mask": """
+(float[2,3,6,5] x) => (y) <float[8,3,1,1] w0, float[4,8,1,1] w1>
+{
+  h = Conv(x, w0)
+  d, m = Dropout(h)
+  z = Where(m, d, h)
+  y = Conv(z, w1)
+}""",
+    "quantised_activation": """
+(float[2,3,6,5] x) => (y)
+<float[8,3,1,1] w0, float scale = {0.05}, int8 zero = {3}, float[8,8,1,1] w1, float[4,8,1,1] w2>
+{
+  h = Conv(x, w0)
+  q = QuantizeLinear(h, scale, zero)
+  d = DequantizeLinear(q, scale, zero)
+  f = Conv(d, w1)
+  y = Conv(f, w2)
+}""",
+    "one_hot_of_channels": """
+(float[2,3,6,5] x) => (y)
+<float[8,3,1,1] w0, int64 depth = {8}, float[2] values = {0, 1}, float[4,8,1,1] w1>
+{
+  h = Conv(x, w0)
+  i = ArgMax<axis = 1, keepdims = 0>(h)
+  o = OneHot<axis = 1>(i, depth, values)
+  m = Mul(o, h)
+  y = Conv(m, w1)
+}""",
+    "loop_over_a_hidden_value": """
+(float[2,3,6,5] x) => (float[2,4,6,5] y)
+<float[8,3,1,1] w0, int64 times = {2}, bool go = {1}, float[8,8,1,1] w1, float[4,8,1,1] w2>
+{
+  h = Conv(x, w0)
+  z = Identity(h)
+  l = Loop (times, go, z) <
+    body = b (int64 i, bool c, float[2,8,6,5] v) => (bool d, float[2,8,6,5] u)
+    { d = Identity(c)  u = Add(v, h) }
+  >
+  f = Conv(l, w1)
+  y = Conv(f, w2)
+}""",
+}
