@@ -293,15 +293,13 @@ def test_a_forced_build_replaces_and_a_failed_one_does_not(tmp_path: Path) -> No
 # --- every choice there is -----------------------------------------------------------------------
 
 
-def choices() -> Iterator[Any]:
-    """Everything with everything; what differs in the repair alone is slow, but for one criterion."""
-    for criterion, allocator, repair in product(CRITERIA, ALLOCATORS, REPAIRS):
-        quick = repair == "none" or criterion == "flap"
-        marks = [] if quick else [pytest.mark.slow]
-        yield pytest.param(criterion, allocator, repair, marks=marks)
+CHOICES = [  # all of them; in CI the repairs with one criterion, which they do not depend on
+    pytest.param(*choice, marks=[pytest.mark.slow] * (choice[0] != "flap" and choice[2] != "none"))
+    for choice in product(CRITERIA, ALLOCATORS, REPAIRS)
+]
 
 
-@pytest.mark.parametrize(("criterion", "allocator", "repair"), choices())
+@pytest.mark.parametrize(("criterion", "allocator", "repair"), CHOICES)
 def test_every_criterion_allocator_and_repair(criterion: str, allocator: str, repair: str) -> None:
     report = edgec.build(
         DIGITS, flops=0.5, criterion=criterion, allocator=allocator, repair=repair,
