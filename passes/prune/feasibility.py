@@ -39,7 +39,10 @@ class Feasibility:
 
 @dataclass
 class Preparation:
-    """The analysed model with costs and bounds, before any choice."""
+    """The analysed model with costs and bounds, before any choice.
+
+    `bounds` are what was asked; `room` is what later passes may add to a cost.
+    """
 
     groups: ChannelGroups
     model: CostModel
@@ -47,7 +50,13 @@ class Preparation:
     bounds: Mapping[Metric, float]
     reasons: dict[int, str]
     round_to: int
+    room: Mapping[Metric, int] = field(default_factory=dict)
     _floor: Totals | None = field(default=None, repr=False)
+
+    @property
+    def limits(self) -> dict[Metric, float]:
+        """Upper bounds for the cut itself."""
+        return {m: bound - self.room.get(m, 0) for m, bound in self.bounds.items()}
 
     def options(self, scores: NDArray[np.float64]) -> list[Options]:
         """Options of every group; those the user keeps have one."""
@@ -73,7 +82,7 @@ class Preparation:
     def feasibility(self) -> list[Feasibility]:
         """One row per budget."""
         return [
-            Feasibility(m, self.floor.get(m), bound, self.original.get(m))
+            Feasibility(m, self.floor.get(m) + self.room.get(m, 0), bound, self.original.get(m))
             for m, bound in self.bounds.items()
         ]
 
@@ -99,6 +108,7 @@ class Preparation:
             ways.append(f"--{row.metric} {_round_up(ratio):.2f}")
         if self.round_to > 1:
             finer = replace(self, round_to=1, _floor=None).floor.get(row.metric)
+            finer += self.room.get(row.metric, 0)
             if finer < row.floor:
                 then = finer / row.original
                 ways.append(f"--round-to below {self.round_to} (the floor at 1 is {then:.3f})")

@@ -130,11 +130,9 @@ class Prune(Pass):
                     f"cannot be met: the model has no {_NOUNS[budget.metric]} that could go",
                     "there is nothing in it to prune; 'edgec inspect' shows what it is made of",
                 )
-        room = {"params": reserved, "size": reserved * 4}  # biases are float32 at most
-        bounds = {
-            b.metric: b.bound(original.get(b.metric)) - room.get(b.metric, 0) for b in self.budgets
-        }
-        return Preparation(groups, model, original, bounds, reasons, self.round_to)
+        bounds = {b.metric: b.bound(original.get(b.metric)) for b in self.budgets}
+        room: dict[Metric, int] = {"params": reserved, "size": reserved * 4}  # biases are float32
+        return Preparation(groups, model, original, bounds, reasons, self.round_to, room)
 
     def selection(self, groups: ChannelGroups) -> dict[int, str]:
         """Index of group → why the user's patterns keep it."""
@@ -188,7 +186,7 @@ class Prune(Pass):
             if group.name in silent and number not in prepared.reasons:
                 prepared.reasons[number] = silent[group.name]
                 options[number] = prepared.whole(options[number])
-        problem = Problem(prepared.model, options, prepared.bounds)
+        problem = Problem(prepared.model, options, prepared.limits)
         if not problem.fits(problem.costs(problem.floor)):
             few = ", or give more samples" if CRITERIA[criterion].needs != "weights" else ""
             raise BudgetError(
