@@ -99,6 +99,12 @@ def human(value: float, metric: Metric) -> str:
     return f"{value:.0f} {unit}".rstrip()
 
 
+def amount(value: float, metric: Metric, noun: str) -> str:
+    """`1.23 GFLOPs`, `512 FLOPs`."""
+    number = human(value, metric)
+    return f"{number}{noun}" if number[-1].isalpha() else f"{number} {noun}"
+
+
 def plural(number: int, noun: str) -> str:
     """`1 thread`, `2 threads`."""
     return f"{number} {noun}{'s' * (number != 1)}"

@@ -45,7 +45,7 @@ from edgec.passes.sequences import SplitSequences
 from edgec.planning import plan_of
 from edgec.preflight import check_labels, check_options, check_place
 from edgec.recipe import Recipe
-from edgec.report import BeforeAfter, BudgetResult, Report
+from edgec.report import BeforeAfter, BudgetResult, Report, summary
 from edgec.targets import Runnable, Target, refuse, resolve
 from edgec.targets.cpu import CpuTarget
 from edgec.verify import Check, check_artifact, check_cut
@@ -197,6 +197,8 @@ class _Job:
                 self.totals = count(model, facts_of(model, input_shapes(model)))
             self.model = model
             self.progress.say(_describe(self.source.name, model, self.totals))
+            if self.totals.uncounted:
+                self.notes.append(f"FLOPs leave out {', '.join(self.totals.uncounted)}")
             if self.data is None:
                 self.notes.append("no data: only criteria and repairs that need none were used")
                 self.progress.say(self.notes[-1])
@@ -226,6 +228,7 @@ class _Job:
                 )
                 if row.bound >= row.original:
                     self.notes.append(f"the {row.metric} budget is not below the original's")
+                    self.progress.say(self.notes[-1])
             self.prepared.check()
         return self.prepared
 
@@ -366,8 +369,8 @@ class _Job:
         )  # fmt: skip
         return Report(
             path, f"{self.target.name} ({self.target.backend})",
-            BeforeAfter(self.totals, after or self.totals),
-            BeforeAfter(getattr(self, "original_bytes", 0), getattr(self, "result_bytes", 0)),
+            BeforeAfter(self.totals, after),
+            BeforeAfter(getattr(self, "original_bytes", None), getattr(self, "result_bytes", None)),
             budgets, self.pruning.chosen_criterion(self.context), self.recipe.allocator,
             record.decisions if record else (), self.repaired, self.cut_check,
             self.artifact_check, tuple(self.drift), accuracy, latency,
@@ -439,11 +442,4 @@ def _source(source: Any, model: ir.Model) -> bundle.Source:
 
 def _describe(name: str, model: ir.Model, totals: Totals) -> str:
     opset = model.graph.opset_imports.get("", 0)
-    text = (
-        f"{name} · opset {opset} · {model.graph.num_nodes()} nodes · "
-        f"{human(totals.params, 'params')} params · {human(totals.flops, 'flops')}FLOPs "
-        f"({human(totals.macs, 'macs')}MACs)"
-    )
-    if totals.uncounted:
-        text += f" · not counted: {', '.join(totals.uncounted)}"
-    return text
+    return f"{name} · opset {opset} · {model.graph.num_nodes()} nodes · {summary(totals)}"

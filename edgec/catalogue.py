@@ -18,10 +18,15 @@ from edgec.passes.sequences import SplitSequences
 PASSES: tuple[type[Pass], ...] = (Fold, SplitSequences, Prune, FuseBatchNorm)
 """In the order in which a build runs them."""
 
-_NEEDS = {
-    "weights": "reads weights only",
-    "moments": "reads activations (--data)",
-    "spreads": "reads activations (--data)",
+_CRITERIA = {
+    "random": "nothing: a control",
+    "l1": "mean magnitude of a channel's weights",
+    "l2": "Euclidean norm of a channel's weights; the default without data",
+    "fpgm": "distance of a filter to the others of its layer: what is replaceable goes",
+    "bn_gamma": "scale of the BatchNormalization behind it",
+    "lamp": "its squared norm, relative to all that are not smaller",
+    "flap": "variance of what it feeds, weighted by what reads it (--data); the default with data",
+    "beta_rank": "how much its layer spreads what it reads, weighted by its weights (--data)",
 }
 _REPAIRS = {
     "none": "leaves the cut network as it is",
@@ -46,7 +51,7 @@ def catalogue() -> dict[str, dict[str, str]]:
     """Title → name → one line."""
     return {
         "passes": {p.name: (p.__doc__ or "").splitlines()[0] for p in PASSES},
-        "criteria": {name: _NEEDS[c.needs] for name, c in CRITERIA.items()},
+        "criteria": {name: _CRITERIA[name] for name in CRITERIA},
         "allocators": {
             name: (f.__doc__ or "").splitlines()[0].rstrip(".") for name, f in ALLOCATORS.items()
         },

@@ -17,7 +17,7 @@ from edgec.budget import Metric, human, plural
 from edgec.errors import EdgecError
 from edgec.explanation import Explanation
 from edgec.inspection import Inspection
-from edgec.report import Report
+from edgec.report import Report, summary
 
 
 def printer(file: IO[str] | None = None) -> Console:
@@ -33,7 +33,7 @@ def printer(file: IO[str] | None = None) -> Console:
 
 def plain(text: str) -> str:
     """Text of a model or a file, to be shown as it is: no markup, no codes for the terminal."""
-    return escape("".join(c if c.isprintable() or c == "\n" else f"\\x{ord(c):02x}" for c in text))
+    return escape("".join(c if c.isprintable() else f"\\x{ord(c):02x}" for c in text))
 
 
 def show_error(error: EdgecError) -> None:
@@ -90,7 +90,10 @@ _METRICS: dict[Metric, str] = {
 
 
 def show_report(report: Report, console: Console) -> None:
-    """The table of a build: original, result, kept."""
+    """The table of a build: original, result, kept. Of a dry run: what can be reached."""
+    if report.costs.after is None:
+        _show_feasibility(report, console)
+        return
     table = _table("", "original", "edgec", "kept", "")
     before, after = report.costs.before, report.costs.after
     budgets = {b.metric: b for b in report.budgets}
@@ -138,6 +141,17 @@ def show_report(report: Report, console: Console) -> None:
         console.print(f"\n [bold green]ok[/bold green]  {plain(str(report.path))}")
 
 
+def _show_feasibility(report: Report, console: Console) -> None:
+    table = _table("", "original", "smallest", "budget")
+    for budget in report.budgets:
+        bound = human(min(budget.bound, budget.original), budget.metric)
+        _row(
+            table, _METRICS[budget.metric], human(budget.original, budget.metric),
+            human(budget.floor, budget.metric), bound,
+        )  # fmt: skip
+    _print(table, console)
+
+
 def _ms(value: float | None) -> str:
     return "n too small" if value is None else f"{value:.3g} ms"
 
@@ -157,10 +171,7 @@ def show_inspection(found: Inspection, console: Console, most: int = 12) -> None
     """Operators, groups by the FLOPs they control, pins."""
     totals = found.totals
     shapes = ", ".join(f"{n} {'x'.join(map(str, s))}" for n, s in found.inputs.items())
-    console.print(
-        f" opset {found.opset} · {plain(shapes)} · {human(totals.params, 'params')} params · "
-        f"{human(totals.flops, 'flops')}FLOPs ({human(totals.macs, 'macs')}MACs)\n"
-    )
+    console.print(f" opset {found.opset} · {plain(shapes)} · {plain(summary(totals))}\n")
     table = _table("operator", "count", "MFLOPs", "share", "params")
     for row in found.ops:
         flops = "unknown" if row.flops is None else f"{row.flops / 1e6:.3f}"

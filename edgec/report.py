@@ -9,7 +9,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from edgec.budget import Metric
+from edgec.budget import Metric, amount, human
 from edgec.calibration.evaluate import Accuracy
 from edgec.compare import Difference
 from edgec.devices.base import Pair
@@ -62,8 +62,8 @@ class Report:
     Attributes:
         path: The bundle's folder, None if none was written.
         target: Target and backend.
-        costs: FLOPs, MACs, parameters, bytes of weights; before and after.
-        file_bytes: Size of the model file; before and after.
+        costs: FLOPs, MACs, parameters, bytes of weights; before and after. None after a dry run.
+        file_bytes: Size of the model file; before and after. None after a dry run.
         budgets: One per budget.
         criterion, allocator: How channels were chosen.
         decisions: One per channel group.
@@ -113,7 +113,7 @@ class Report:
         document = {
             "path": None if self.path is None else str(self.path),
             "target": self.target,
-            "costs": {"original": asdict(self.costs.before), "result": asdict(self.costs.after)},
+            "costs": {"original": asdict(self.costs.before), "result": _data(self.costs.after)},
             "file_bytes": asdict(self.file_bytes),
             "budgets": [{**asdict(b), "kept": b.kept} for b in self.budgets],
             "criterion": self.criterion,
@@ -133,7 +133,20 @@ class Report:
         return dict(finite(document))
 
 
-def _check(check: Check) -> dict[str, Any]:
+def summary(totals: Totals) -> str:
+    """The cost of a model on one line."""
+    text = (
+        f"{human(totals.params, 'params')} params · {amount(totals.flops, 'flops', 'FLOPs')} "
+        f"({amount(totals.macs, 'macs', 'MACs')})"
+    )
+    if totals.uncounted:
+        text += f" · not counted: {', '.join(totals.uncounted)}"
+    return text
+
+
+def _check(check: Check) -> dict[str, Any] | None:
+    if not check.differences:  # a dry run
+        return None
     return {
         "tolerance": check.tolerance,
         "differences": [asdict(d) for d in check.differences],
@@ -149,4 +162,8 @@ def finite(value: Any) -> Any:
     return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
-__all__ = ["Accuracy", "BeforeAfter", "BudgetResult", "Report", "Totals", "finite"]
+def _data(record: Any) -> dict[str, Any] | None:
+    return None if record is None else asdict(record)
+
+
+__all__ = ["Accuracy", "BeforeAfter", "BudgetResult", "Report", "Totals", "finite", "summary"]
