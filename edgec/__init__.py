@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from edgec import _environment as _environment  # first: it is read when libraries are loaded
 from edgec._version import __version__
 from edgec.budget import Budget
 from edgec.build import build

@@ -185,7 +185,9 @@ def explain(model: str, channel: str, inputs: tuple[str, ...], as_json: bool) ->
 @click.argument("first")
 @click.argument("second")
 @click.option("--data", metavar="SPEC", help="Samples; seeded random ones if not given.")
-@click.option("--seed", type=click.IntRange(0), default=0, show_default=True)
+@click.option(
+    "--seed", type=click.IntRange(0), default=0, show_default=True, help="Of the random samples."
+)
 @_input
 @_as_json
 def compare(
