@@ -19,7 +19,7 @@ METRICS: tuple[Metric, ...] = get_args(Metric)
 
 _PREFIX = {"": 1, "k": 10**3, "m": 10**6, "g": 10**9, "t": 10**12}
 _NUMBER = re.compile(
-    r"\s*([+-]?(?:\d+\.?\d*|\.\d+)(?:e[+-]?\d+)?)\s*([kmgt]?)(b?)\s*", re.IGNORECASE
+    r"\s*([+-]?(?:\d+\.?\d*|\.\d+)(?:e[+-]?\d+)?)\s*([kmgt]?)(b?)\s*", re.IGNORECASE | re.ASCII
 )
 
 

@@ -65,11 +65,13 @@ class Comparison:
                     "compare models whose outputs have the same shapes",
                 )
             x, y = _numbers(first, second)
-            sums = np.asarray([x @ x, (x - y) @ (x - y), x @ y, y @ y])
+            with np.errstate(all="ignore"):
+                gaps = x - y
+                sums = np.asarray([x @ x, gaps @ gaps, x @ y, y @ y])
             self._sums[name] = self._sums.get(name, np.zeros(4)) + sums
             apart, size = self._peaks.get(name, (0.0, 0.0))
             if x.size:
-                gap = float(np.abs(x - y).max())
+                gap = float(np.abs(gaps).max())
                 # NaN compares as larger than anything: a broken result must not pass as equal.
                 apart = gap if np.isnan(gap) else max(apart, gap)
                 size = max(size, float(np.abs(x).max()))
@@ -77,20 +79,21 @@ class Comparison:
 
     def result(self) -> list[Difference]:
         """One Difference per output."""
-        found = []
-        for name, (xx, dd, xy, yy) in self._sums.items():
-            apart, size = self._peaks[name]
-            found.append(
-                Difference(
-                    name,
-                    self._samples,
-                    apart,
-                    apart / size if size > 0 else (0.0 if apart == 0 else float("inf")),
-                    float("inf") if dd == 0 else float(10 * np.log10(max(xx, 1e-300) / dd)),
-                    float(xy / np.sqrt(xx * yy)) if xx > 0 and yy > 0 else float(xx == yy),
-                )
-            )
-        return found
+        with np.errstate(all="ignore"):  # a result that is not finite is told as it is
+            return [self._difference(name, *sums) for name, sums in self._sums.items()]
+
+    def _difference(
+        self, name: str, xx: np.float64, dd: np.float64, xy: np.float64, yy: np.float64
+    ) -> Difference:
+        apart, size = self._peaks[name]
+        return Difference(
+            name,
+            self._samples,
+            apart,
+            float(np.float64(apart) / size) if size > 0 else (0.0 if apart == 0 else float("inf")),
+            float("inf") if dd == 0 else float(10 * np.log10(max(xx, 1e-300) / dd)),
+            float(xy / np.sqrt(xx * yy)) if xx > 0 and yy > 0 else float(xx == yy),
+        )
 
 
 def _numbers(
