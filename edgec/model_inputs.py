@@ -36,22 +36,26 @@ def fix_input_shapes(
             )
         _check_fits(known[name], tuple(shape), subject)
     model.meta[_META] = {name: tuple(shape) for name, shape in inputs.items()}
-    _bindings(model, subject)
+    _bindings(model, subject, model.meta[_META])
 
 
-def input_shapes(model: ir.Model, default_batch: int = 1) -> dict[str, tuple[int, ...]]:
+def input_shapes(
+    model: ir.Model,
+    default_batch: int = 1,
+    inputs: Mapping[str, tuple[int, ...]] | None = None,
+) -> dict[str, tuple[int, ...]]:
     """The concrete shape of every graph input, in the graph's order.
 
-    A given shape (`load(…, inputs=…)`) comes first. A dim name that a given shape fixes is fixed
-    in every input. A symbolic first axis that is still open is the batch and takes
-    `default_batch`.
+    A given shape (in `inputs`, or else by `load(…, inputs=…)`) comes first. A dim name that a
+    given shape fixes is fixed in every input. A symbolic first axis that is still open is the
+    batch and takes `default_batch`.
 
     Raises:
         UsageError: A dim that nothing fixes.
         UnsupportedError: An input that is no tensor.
     """
-    given: dict[str, tuple[int, ...]] = model.meta.get(_META, {})
-    bound = _bindings(model, "model")
+    given = {**model.meta.get(_META, {}), **(inputs or {})}
+    bound = _bindings(model, "model", given)
     for value in model.graph.inputs:
         if value.shape is not None and len(value.shape) and value.name not in given:
             first = value.shape[0]
@@ -120,9 +124,10 @@ def _check_fits(value: ir.Value, shape: tuple[int, ...], subject: str) -> None:
         )
 
 
-def _bindings(model: ir.Model, subject: str) -> dict[str, int]:
+def _bindings(
+    model: ir.Model, subject: str, given: Mapping[str, tuple[int, ...]]
+) -> dict[str, int]:
     """Dim name → size, from the given shapes."""
-    given: dict[str, tuple[int, ...]] = model.meta.get(_META, {})
     bound: dict[str, int] = {}
     for value in model.graph.inputs:
         for dim, size in zip(value.shape or (), given.get(value.name or "", ()), strict=False):

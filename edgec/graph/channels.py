@@ -108,9 +108,8 @@ def channel_groups(
         model: A model in topological order; constant subgraphs should be folded before.
         inputs: Concrete sizes of graph inputs, where the model's own are symbolic.
     """
-    shapes = dict(input_shapes(model))
-    shapes.update({k: tuple(v) for k, v in (inputs or {}).items()})
-    facts = facts_of(model, shapes)
+    given = {name: tuple(shape) for name, shape in (inputs or {}).items()}
+    facts = facts_of(model, input_shapes(model, inputs=given))
     trace = trace_labels(model, facts)
     return _Analysis(model, facts, trace).result()
 

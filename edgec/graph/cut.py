@@ -53,10 +53,15 @@ def remove_channels(groups: ChannelGroups, removed: Sequence[int] | NDArray[np.i
             same number of units.
 
     Raises:
-        UsageError: A unit is pinned, or rows would keep unequal counts, or nothing is left.
+        UsageError: A unit is pinned or does not exist, or rows would keep unequal counts, or
+            nothing is left.
     """
+    units = np.asarray(removed, np.int64)
+    if units.size and not 0 <= units.min() <= units.max() < groups.units:
+        wrong = units[(units < 0) | (units >= groups.units)][0]
+        raise UsageError(f"unit {wrong}", "does not exist", f"units are 0 … {groups.units - 1}")
     alive = np.ones(groups.units, bool)
-    alive[np.asarray(removed, np.int64)] = False
+    alive[units] = False
     _check(groups, alive)
     return _Cut(groups, alive).run()
 
@@ -104,35 +109,40 @@ class _Cut:
     # --- initializers
 
     def slice_initializers(self) -> tuple[tuple[Use, str], ...]:
+        """Gives every use its slice; uses that are cut alike share it, and so its name."""
+        cuts = [(use, self.losing(use)) for use in self.groups.trace.uses]
+        for use, lines in cuts:  # first all readers let go, so that the old names are free
+            if lines:
+                self.new_of[use.node].replace_input_with(use.index, None)
         made: dict[tuple[object, ...], ir.Value] = {}
         names = []
-        for use in self.groups.trace.uses:
-            value = use.node.inputs[use.index]
+        for use, lines in cuts:
+            value, node = use.node.inputs[use.index], self.new_of[use.node]
             assert value is not None
             assert value.const_value is not None
-            shape = tuple(value.const_value.shape.numpy())
-            lines = lines_of(use.labels, self.groups.unit_of, shape)
-            lines = tuple(line for line in lines if not line.kept(self.alive).all())
-            new_node = self.new_of[use.node]
-            if not lines:
-                kept = new_node.inputs[use.index]
-                assert kept is not None
-                names.append((use, kept.name or ""))
-                continue
-            key = (value, *((line.axis, line.units.tobytes()) for line in lines))
-            if key not in made:
-                data = cut_array(value.const_value.numpy(), lines, self.alive)
-                made[key] = self.initializer(data, value.name or "w")
-            new_node.replace_input_with(use.index, made[key])
-            names.append((use, made[key].name or ""))
+            if lines:
+                key = (value, *((line.axis, line.units.tobytes()) for line in lines))
+                if key not in made:
+                    data = cut_array(value.const_value.numpy(), lines, self.alive)
+                    made[key] = self.initializer(data, value.name or "w")
+                node.replace_input_with(use.index, made[key])
+            names.append((use, node.inputs[use.index].name or ""))  # type: ignore[union-attr]
         return tuple(names)
+
+    def losing(self, use: Use) -> tuple[Line, ...]:
+        """The lines of an initializer, as one node uses it, that lose something."""
+        value = use.node.inputs[use.index]
+        assert value is not None
+        shape = self.groups.facts[value].shape or ()
+        lines = lines_of(use.labels, self.groups.unit_of, shape)
+        return tuple(line for line in lines if not line.kept(self.alive).all())
 
     def initializer(self, data: NDArray[Any], like: str) -> ir.Value:
         name = like
         graph = self.model.graph
         while name in graph.initializers:
             old = graph.initializers[name]
-            if not old.uses() and not old.is_graph_output():
+            if not old.uses() and not old.is_graph_output() and not old.is_graph_input():
                 del graph.initializers[name]
                 break
             self.counter += 1
