@@ -364,4 +364,7 @@ def test_light_networks(network: str, flops: float, tmp_path: Path) -> None:
     result = onnx.load(found.model)
     onnx.checker.check_model(result, full_check=True)
     assert found.manifest["result"]["flops"] == report.costs.after.flops
-    assert {n.op_type for n in result.graph.node} <= {n.op_type for n in model.graph}
+    known = {n.op_type for n in model.graph}
+    if "LRN" in known:  # a cut LRN is spelled out over the channels that are left
+        known |= {"Mul", "Pad", "Gather", "Sum", "Add", "Pow", "Div"}
+    assert {n.op_type for n in result.graph.node} <= known
