@@ -36,14 +36,13 @@ from edgec.graph.facts import facts_of
 from edgec.graph.lint import lint
 from edgec.model import forget_weights, input_shapes, load, release_pages, to_bytes
 from edgec.passes.base import Context
-from edgec.passes.fold import Fold
 from edgec.passes.fuse import FuseBatchNorm
 from edgec.passes.prune.feasibility import Preparation
 from edgec.passes.prune.prune import Prune, PruneRecord
 from edgec.passes.repair import RepairRecord, biases_to_come, repair
-from edgec.passes.sequences import SplitSequences
 from edgec.planning import plan_of
 from edgec.preflight import check_labels, check_options, check_place
+from edgec.preparing import prepared
 from edgec.recipe import Recipe
 from edgec.report import BeforeAfter, BudgetResult, Report, summary
 from edgec.targets import Runnable, Target, refuse, resolve
@@ -193,7 +192,7 @@ class _Job:
             self.context.data = self.data
             self.guard = partial(diagnosed, self.original, self.source.name)
             with self.guard():
-                model = SplitSequences()(Fold()(load(self.original), self.context), self.context)
+                model = prepared(load(self.original), self.context)
                 self.totals = count(model, facts_of(model, input_shapes(model)))
             self.model = model
             self.progress.say(_describe(self.source.name, model, self.totals))

@@ -9,13 +9,14 @@ from edgec._version import __version__
 from edgec.passes.base import Pass
 from edgec.passes.fold import Fold
 from edgec.passes.fuse import FuseBatchNorm
+from edgec.passes.names import NameNodes
 from edgec.passes.prune.allocate import ALLOCATORS
 from edgec.passes.prune.criteria import CRITERIA
 from edgec.passes.prune.prune import Prune
 from edgec.passes.repair import REPAIRS
 from edgec.passes.sequences import SplitSequences
 
-PASSES: tuple[type[Pass], ...] = (Fold, SplitSequences, Prune, FuseBatchNorm)
+PASSES: tuple[type[Pass], ...] = (NameNodes, Fold, SplitSequences, Prune, FuseBatchNorm)
 """In the order in which a build runs them."""
 
 _CRITERIA = {

@@ -8,11 +8,11 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
-import numpy as np
-
+from edgec.budget import plural
 from edgec.errors import UsageError
 from edgec.graph.channels import ChannelGroups
 from edgec.inspection import analysed
+from edgec.ops.labels import Batch
 
 
 @dataclass(frozen=True)
@@ -84,19 +84,29 @@ def _atom(groups: ChannelGroups, channel: str) -> int:
     batches = groups.trace.atoms.batches
     if not name or not (number.isascii() and number.isdecimal()):
         raise UsageError(f"--channel {channel}", "is not NODE:INDEX", "for example conv1:17")
-    found = [b for b in batches if b.name == name]
-    if not found:
+    if all(batch.name != name for batch in batches):
         names = list(dict.fromkeys(b.name for b in batches))
         near = difflib.get_close_matches(name, names, 3, 0.3)
         remedy = "the model makes none" if not names else f"for example {', '.join(names[:3])}"
         if near:
             remedy = f"did you mean {' or '.join(near)}?"
         raise UsageError(f"node '{name}'", "makes no channels", remedy)
-    index, size = int(number), found[0].stop - found[0].start
-    if index >= size:
-        last = f"channels are counted from 0 to {size - 1}"
-        raise UsageError(f"--channel {channel}", f"'{name}' has {size} channels", last)
-    return found[0].start + index
+    atoms = _atoms_of(batches)[name]
+    if int(number) >= len(atoms):
+        raise UsageError(
+            f"--channel {channel}",
+            f"'{name}' has {plural(len(atoms), 'channel')}",
+            f"channels are counted from 0 to {len(atoms) - 1}",
+        )
+    return atoms[int(number)]
+
+
+def _atoms_of(batches: Sequence[Batch]) -> dict[str, list[int]]:
+    """Maker → its atoms in the order of its channels; one that makes several lots, all of them."""
+    found: dict[str, list[int]] = {}
+    for batch in batches:
+        found.setdefault(batch.name, []).extend(range(batch.start, batch.stop))
+    return found
 
 
 def _steps(groups: ChannelGroups, atom: int) -> tuple[Step, ...]:
@@ -108,14 +118,16 @@ def _steps(groups: ChannelGroups, atom: int) -> tuple[Step, ...]:
         for a, b in zip(tie.a[inside].tolist(), tie.b[inside].tolist(), strict=True):
             edges.setdefault(a, []).append((b, tie.why))
             edges.setdefault(b, []).append((a, tie.why))
-    batches = groups.trace.atoms.batches
-    starts = np.asarray([b.start for b in batches])
+    channel_of = {
+        atom: (name, index)
+        for name, atoms in _atoms_of(groups.trace.atoms.batches).items()
+        for index, atom in enumerate(atoms)
+    }
     seen, steps, queue = {atom}, [], deque([atom])
     while queue:
         for other, via in edges.get(queue.popleft(), ()):
             if other not in seen:
                 seen.add(other)
                 queue.append(other)
-                batch = batches[int(np.searchsorted(starts, other, "right")) - 1]
-                steps.append(Step(via, batch.name, other - batch.start))
+                steps.append(Step(via, *channel_of[other]))
     return tuple(steps)

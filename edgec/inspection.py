@@ -14,9 +14,8 @@ from edgec.graph.cost import CostModel, Totals, count, is_weight, node_cost
 from edgec.model import load
 from edgec.ops.view import Fact
 from edgec.passes.base import Context
-from edgec.passes.fold import Fold
 from edgec.passes.prune.criteria import CRITERIA, Evidence, pq_index
-from edgec.passes.sequences import SplitSequences
+from edgec.preparing import prepared
 
 
 @dataclass(frozen=True)
@@ -85,9 +84,8 @@ class Inspection:
 def analysed(model: Any, inputs: Mapping[str, Sequence[int]] | None = None) -> ChannelGroups:
     """Loads a model, folds its constants, finds its channel groups."""
     loaded = load(model, inputs={k: tuple(v) for k, v in inputs.items()} if inputs else None)
-    context = Context()
     with diagnosed(loaded, loaded.graph.name or "the model"):
-        return channel_groups(SplitSequences()(Fold()(loaded, context), context))
+        return channel_groups(prepared(load(loaded), Context()))
 
 
 def inspect(model: Any, *, inputs: Mapping[str, Sequence[int]] | None = None) -> Inspection:

@@ -1,0 +1,22 @@
+"""What every analysis starts from: nodes that can be told apart, constants folded, one spelling."""
+
+from __future__ import annotations
+
+import onnx_ir as ir
+
+from edgec.passes.base import Context
+from edgec.passes.fold import Fold
+from edgec.passes.names import NameNodes
+from edgec.passes.sequences import SplitSequences
+
+
+def prepared(model: ir.Model, context: Context) -> ir.Model:
+    """The model in the form in which it is analysed; it is changed in place.
+
+    Args:
+        model: A model as `edgec.load` returns it.
+        context: Notes which passes ran.
+    """
+    for step in (NameNodes(), Fold(), SplitSequences()):
+        model = step(model, context)
+    return model
