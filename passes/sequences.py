@@ -14,6 +14,7 @@ import numpy as np
 import onnx_ir as ir
 
 from edgec.graph.facts import Facts, facts_of
+from edgec.graph.names import Names
 from edgec.model import input_shapes
 from edgec.passes.base import Context, Pass
 from edgec.passes.fold import sweep
@@ -43,7 +44,8 @@ def _rewrite(model: ir.Model, node: ir.Node, facts: Facts) -> bool:
     if sizes is None or not users or any(p is None for p in picks):
         return False
     name = node.name or node.outputs[0].name or "split"
-    tensor = ir.Tensor(np.asarray(sizes, np.int64), name=f"{name}.sizes")
+    names = Names(model.graph)
+    tensor = ir.Tensor(np.asarray(sizes, np.int64), name=names.fresh(f"{name}.sizes"))
     constant = ir.Value(
         name=tensor.name,
         shape=ir.Shape([len(sizes)]),
@@ -56,7 +58,7 @@ def _rewrite(model: ir.Model, node: ir.Node, facts: Facts) -> bool:
         "Split", [node.inputs[0], constant], {"axis": axis}, num_outputs=len(sizes), name=name
     )
     for number, value in enumerate(split.outputs):
-        value.name = f"{name}.part{number}"
+        value.name = names.fresh(f"{name}.part{number}")
         value.type = node.inputs[0].type if node.inputs[0] is not None else None
     model.graph.insert_before(node, split)
     for user, position in zip(users, picks, strict=True):

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from edgec.errors import EdgecError, UsageError
 from edgec.graph.channels import ChannelGroups
 from edgec.graph.facts import Facts, facts_of
+from edgec.graph.names import Names
 from edgec.graph.trace import title
 from edgec.graph.widths import Line, Mask, lines_of, new_shape
 from edgec.ops import rule_for
@@ -95,7 +96,7 @@ class _Cut:
         self.lines: dict[ir.Value, tuple[Line, ...]] = {}
         self.shapes: dict[ir.Value, tuple[int, ...] | None] = {}
         self.idle = {name for name, v in source.graph.initializers.items() if not v.uses()}
-        self.counter = 0
+        self.names = Names(self.model.graph)
 
     def run(self) -> CutResult:
         uses = self.slice_initializers()
@@ -124,7 +125,7 @@ class _Cut:
                 key = (value, *((line.axis, line.units.tobytes()) for line in lines))
                 if key not in made:
                     data = cut_array(value.const_value.numpy(), lines, self.alive)
-                    made[key] = self.initializer(data, value.name or "w")
+                    made[key] = self.renewed(data, value.name or "w")
                 node.replace_input_with(use.index, made[key])
             names.append((use, node.inputs[use.index].name or ""))  # type: ignore[union-attr]
         return tuple(names)
@@ -137,16 +138,15 @@ class _Cut:
         lines = lines_of(use.labels, self.groups.unit_of, shape)
         return tuple(line for line in lines if not line.kept(self.alive).all())
 
-    def initializer(self, data: NDArray[Any], like: str) -> ir.Value:
-        name = like
-        graph = self.model.graph
-        while name in graph.initializers:
-            old = graph.initializers[name]
-            if not old.uses() and not old.is_graph_output() and not old.is_graph_input():
-                del graph.initializers[name]
-                break
-            self.counter += 1
-            name = f"{like}.cut{self.counter}"
+    def renewed(self, data: NDArray[Any], like: str) -> ir.Value:
+        """An initializer in the place of `like`; under another name while that is still read."""
+        old = self.model.graph.initializers.get(like)
+        if old is None or old.uses() or old.is_graph_output() or old.is_graph_input():
+            return self.initializer(data, self.names.fresh(like))
+        del self.model.graph.initializers[like]
+        return self.initializer(data, like)
+
+    def initializer(self, data: NDArray[Any], name: str) -> ir.Value:
         tensor = ir.Tensor(np.asarray(data, order="C"), name=name)
         value = ir.Value(
             name=name,
@@ -154,7 +154,7 @@ class _Cut:
             type=ir.TensorType(tensor.dtype),
             const_value=tensor,
         )
-        graph.register_initializer(value)
+        self.model.graph.register_initializer(value)
         return value
 
     def drop_unused(self) -> None:
@@ -227,14 +227,12 @@ class _Cut:
     # --- the Editor that repairs use
 
     def constant(self, value: NDArray[Any]) -> ir.Value:
-        self.counter += 1
-        return self.initializer(np.asarray(value), f"edgec.const{self.counter}")
+        return self.initializer(np.asarray(value), self.names.fresh("edgec.const"))
 
     def insert(
         self, node: ir.Node, op: str, inputs: Sequence[ir.Value], attributes: Mapping[str, Any]
     ) -> ir.Value:
-        self.counter += 1
-        name = f"{node.name or node.op_type}/{op}.{self.counter}"
+        name = self.names.fresh(f"{node.name or node.op_type}/{op}")
         made = ir.node(op, inputs, dict(attributes), name=name)
         made.outputs[0].name = name
         node.graph.insert_before(node, made)  # type: ignore[union-attr]

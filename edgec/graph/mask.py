@@ -13,6 +13,7 @@ import numpy as np
 import onnx_ir as ir
 
 from edgec.graph.channels import ChannelGroups
+from edgec.graph.names import Names
 from edgec.graph.widths import Line, Mask, lines_of
 
 
@@ -27,6 +28,7 @@ def masked_model(groups: ChannelGroups, alive: Mask) -> ir.Model:
     model.meta.update(groups.model.meta)  # it tells where mapped weights lie
     new_of = dict(zip(groups.model.graph, model.graph, strict=True))
     made: dict[tuple[object, ...], ir.Value] = {}
+    names = Names(model.graph)
     for use in groups.trace.uses:
         value = use.node.inputs[use.index]
         assert value is not None
@@ -41,7 +43,7 @@ def masked_model(groups: ChannelGroups, alive: Mask) -> ir.Model:
             continue
         key = (value, *((line.axis, line.units.tobytes()) for line in lines))
         if key not in made:
-            name = f"{value.name}.masked{len(made)}"
+            name = names.fresh(f"{value.name}.masked")
             made[key] = _initializer(model, _masked(value.const_value, name, lines, alive))
         new_of[use.node].replace_input_with(use.index, made[key])
     for mix in groups.trace.mixes:
@@ -52,12 +54,11 @@ def masked_model(groups: ChannelGroups, alive: Mask) -> ir.Model:
             kept = line.kept(alive)
             if not kept.all():
                 node = new_of[mix.node]
-                name = f"{value.name}.mask{len(made)}"
+                name = names.fresh(f"{value.name}.mask")
                 dtype = groups.facts[value].dtype or ir.DataType.FLOAT
                 mask = _initializer(model, ir.Tensor(kept.astype(dtype.numpy()), name=name))
-                made[(mix.node, mix.index, line.axis)] = mask
                 product = ir.node("Mul", [node.inputs[mix.index], mask])
-                product.outputs[0].name = f"{value.name}.masked{len(made)}"
+                product.outputs[0].name = names.fresh(f"{value.name}.masked")
                 model.graph.insert_before(node, product)
                 node.replace_input_with(mix.index, product.outputs[0])
     for name, initializer in list(model.graph.initializers.items()):

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import onnx_ir as ir
 import pytest
-from laws import draw, prepared
+from laws import draw, obey, prepared
 from zoo import model_of
 from zoo.patterns import PATTERNS
 
@@ -13,6 +13,7 @@ import edgec.graph.cut
 from edgec.errors import UsageError
 from edgec.graph.channels import ChannelGroups, channel_groups
 from edgec.graph.cut import CutError, remove_channels
+from edgec.graph.names import Names
 from edgec.ops import rule_for
 from edgec.ops.rule import OpRule
 
@@ -114,7 +115,7 @@ def test_a_weight_that_readers_cut_differently_is_copied() -> None:
     np.testing.assert_array_equal(found["x"], bias[1:])
     np.testing.assert_array_equal(found["r"], bias[:3])
     only = remove_channels(groups, [first[0]])
-    assert sorted(weights(only.model)) == ["a", "b", "bias", "bias.cut1", "c"]
+    assert sorted(weights(only.model)) == ["a", "b", "bias", "bias.1", "c"]
 
 
 def test_declared_shapes_are_restated_and_symbolic_dims_stay() -> None:
@@ -148,3 +149,31 @@ def test_a_rule_that_predicts_another_shape_is_found_out(monkeypatch: pytest.Mon
     with pytest.raises(CutError) as error:
         remove_channels(groups, groups.groups[0].units[:1])
     assert error.value.exit_code == 7
+
+
+def test_a_cut_model_can_be_cut_again() -> None:
+    """New values never take the names of those that an earlier cut made."""
+    model = prepared(
+        model_of(
+            "(float[2,3,4,4] x) => (y) <float[6,3,1,1] a, float[6,6,1,1] b, float[4,6,1,1] c>"
+            " { h = Conv(x, a)  n = LRN<size=3>(h)  i = Conv(n, b)  m = LRN<size=3>(i)"
+            "  y = Conv(m, c) }"
+        )
+    )
+    for number in (0, -1):  # each cut spells out one of the LRNs
+        groups = channel_groups(model)
+        model = remove_channels(groups, groups.groups[number].units[:2]).model
+    assert [node.op_type for node in model.graph].count("LRN") == 0
+    obey(model, draws=1)
+
+
+def test_new_names_are_new() -> None:
+    model = model_of(
+        "(float[2,3] x, bool c) => (y) <float[3] w> { h = Add(x, w)  y = If(c) <"
+        "then_branch = a () => (float[2,3] p) { q = Relu(h)  p = Neg(q) },"
+        "else_branch = b () => (float[2,3] r) { r = Relu(h) }> }"
+    )
+    names = Names(model.graph)
+    assert [names.fresh(n) for n in ("z", "z", "x", "w", "q", "h", "p")] == [
+        "z", "z.1", "x.1", "w.1", "q.1", "h.1", "p.1",
+    ]  # fmt: skip
