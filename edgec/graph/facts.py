@@ -15,7 +15,8 @@ import onnx_ir as ir
 from numpy.typing import NDArray
 from onnx.reference import ReferenceEvaluator
 
-from edgec.ops.view import Fact
+from edgec.ops import rule_for
+from edgec.ops.view import Barrier, Fact, View
 
 Facts = dict[ir.Value, Fact]
 
@@ -85,6 +86,12 @@ class _Inference:
             for a in node.attributes.values()
         ):
             return declared
+        rule = rule_for(node.domain, node.op_type)
+        if rule is not None and rule.infer is not None:
+            try:
+                return list(rule.infer(View(node, x, declared)))
+            except Barrier:
+                return declared
         version = self.opsets.get(node.domain)
         if version is None or not onnx.defs.has(node.op_type, version, node.domain):
             return declared

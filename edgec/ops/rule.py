@@ -10,12 +10,12 @@ its constants name a channel count. It sees the node through a context that know
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from edgec.ops.repairing import RepairContext
 from edgec.ops.tracing import LabelContext
-from edgec.ops.view import FREE, Cost, View, product
+from edgec.ops.view import FREE, Cost, Fact, View, product
 
 
 def _nothing(n: RepairContext) -> None:
@@ -24,7 +24,7 @@ def _nothing(n: RepairContext) -> None:
 
 @dataclass(frozen=True)
 class OpRule:
-    """Everything edgec knows about one ONNX operator; every field but `repair` is required.
+    """Everything edgec knows about one ONNX operator; the fields with defaults are the rare ones.
 
     Attributes:
         op_type: The operator, `Domain::Op` outside the default domain.
@@ -32,6 +32,8 @@ class OpRule:
         flops: The cost of the node from its shapes.
         example: A small model in ONNX text: documentation, fixture and test in one.
         repair: Derives afresh every attribute and constant that names a channel count.
+        infer: Types and shapes of the outputs, for operators that the onnx package has no schema
+            of; None where it has one.
     """
 
     op_type: str
@@ -39,6 +41,7 @@ class OpRule:
     flops: Callable[[View], Cost]
     example: str
     repair: Callable[[RepairContext], None] = _nothing
+    infer: Callable[[View], Sequence[Fact]] | None = None
 
 
 def free(n: View) -> Cost:
