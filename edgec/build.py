@@ -150,7 +150,7 @@ class _Job:
         self.pruning = Prune(
             recipe.budgets, recipe.criterion, recipe.allocator,
             recipe.round_to or self.target.profile.channel_grid,
-            recipe.include, recipe.exclude,
+            recipe.include, recipe.exclude, recipe.across_norms, recipe.drop_heads,
         )  # fmt: skip
         self.context = Context(seed=recipe.seed)
         self.guard: Callable[[], AbstractContextManager[None]] = partial(translated, "the model")
@@ -207,10 +207,8 @@ class _Job:
     def analyse(self) -> Preparation:
         """Channel groups, and whether the budgets can be met."""
         with self.phase("analyse"):
-            from edgec.graph.channels import channel_groups
-
             self.pruning.requires(self.model, self.context)
-            self.groups = channel_groups(self.model)
+            self.groups = self.pruning.analyse(self.model)
             channels = sum(g.width for g in self.groups)
             pinned = sum(len(p.units) for p in self.groups.pinned)
             self.progress.say(

@@ -55,6 +55,19 @@ _input = click.option(
 )  # fmt: skip
 
 
+def _freedom(command: Any) -> Any:
+    """What may go besides channels whose removal equals zeroing them."""
+    norms = click.option(
+        "--across-norms", is_flag=True,
+        help="Also cut channels that a norm takes its statistics over (embedding widths).",
+    )  # fmt: skip
+    heads = click.option(
+        "--drop-heads", multiple=True, metavar="PATTERN",
+        help="Attention heads that these nodes make go whole, instead of channels of every head.",
+    )  # fmt: skip
+    return norms(heads(command))
+
+
 @click.group(
     "edgec",
     cls=Commands,
@@ -90,6 +103,7 @@ def main() -> None:
     "--include", multiple=True, metavar="PATTERN", help="Narrow only groups of these nodes."
 )
 @click.option("--exclude", multiple=True, metavar="PATTERN", help="Keep the groups of these nodes.")
+@_freedom
 @click.option("--repair", help="none, bias, recalibrate, least-squares or auto.  [default: auto]")
 @click.option(
     "--data", metavar="SPEC", help="Samples: .npz, a folder of images, package.module:function."
@@ -128,7 +142,7 @@ def build(
     if output is None and not dry_run:
         raise UsageError("-o/--output", "is missing", "name a folder for the bundle, or --dry-run")
     recipe = Recipe.load(recipe_path) if recipe_path else Recipe()
-    given = {k: v for k, v in options.items() if v not in (None, ())}
+    given = {k: v for k, v in options.items() if v not in (None, (), False)}
     progress = console.PhaseLines()
     try:
         report = run(
@@ -152,13 +166,17 @@ def build(
 
 @main.command()
 @click.argument("model")
+@_freedom
 @_input
 @_as_json
-def inspect(model: str, inputs: tuple[str, ...], as_json: bool) -> None:
+def inspect(
+    model: str, across_norms: bool, drop_heads: tuple[str, ...], inputs: tuple[str, ...],
+    as_json: bool,
+) -> None:  # fmt: skip
     """Operators, FLOPs, parameters, channel groups and pins of MODEL."""
     from edgec.inspection import inspect as run
 
-    found = run(model, inputs=_shapes(inputs))
+    found = run(model, inputs=_shapes(inputs), across_norms=across_norms, drop_heads=drop_heads)
     if as_json:
         _json(found.to_json())
     else:
@@ -168,13 +186,19 @@ def inspect(model: str, inputs: tuple[str, ...], as_json: bool) -> None:
 @main.command()
 @click.argument("model")
 @click.option("--channel", required=True, metavar="NODE:INDEX", help="The channel, e.g. conv1:17.")
+@_freedom
 @_input
 @_as_json
-def explain(model: str, channel: str, inputs: tuple[str, ...], as_json: bool) -> None:
+def explain(
+    model: str, channel: str, across_norms: bool, drop_heads: tuple[str, ...],
+    inputs: tuple[str, ...], as_json: bool,
+) -> None:  # fmt: skip
     """Why a channel of MODEL is tied to others or pinned: the path, by node name."""
     from edgec.explanation import explain as run
 
-    found = run(model, channel, inputs=_shapes(inputs))
+    found = run(
+        model, channel, inputs=_shapes(inputs), across_norms=across_norms, drop_heads=drop_heads
+    )
     if as_json:
         _json(found.to_json())
     else:

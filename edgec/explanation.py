@@ -54,7 +54,12 @@ class Explanation:
 
 
 def explain(
-    model: Any, channel: str, *, inputs: Mapping[str, Sequence[int]] | None = None
+    model: Any,
+    channel: str,
+    *,
+    inputs: Mapping[str, Sequence[int]] | None = None,
+    across_norms: bool = False,
+    drop_heads: Sequence[str] = (),
 ) -> Explanation:
     """Explains one channel.
 
@@ -62,11 +67,16 @@ def explain(
         model: A path, `package.module:factory`, a model in memory, or `ChannelGroups`.
         channel: `NODE:INDEX`, the node that makes the channel.
         inputs: Concrete shapes for symbolic inputs.
+        across_norms, drop_heads: As for `channel_groups`.
 
     Raises:
         UsageError: No such node or index.
     """
-    groups = model if isinstance(model, ChannelGroups) else analysed(model, inputs)
+    groups = (
+        model
+        if isinstance(model, ChannelGroups)
+        else analysed(model, inputs, across_norms, drop_heads)
+    )
     atom = _atom(groups, channel)
     unit = int(groups.unit_of[atom])
     pins = [

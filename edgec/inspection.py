@@ -81,21 +81,34 @@ class Inspection:
         return asdict(self)
 
 
-def analysed(model: Any, inputs: Mapping[str, Sequence[int]] | None = None) -> ChannelGroups:
+def analysed(
+    model: Any,
+    inputs: Mapping[str, Sequence[int]] | None = None,
+    across_norms: bool = False,
+    drop_heads: Sequence[str] = (),
+) -> ChannelGroups:
     """Loads a model, folds its constants, finds its channel groups."""
     loaded = load(model, inputs={k: tuple(v) for k, v in inputs.items()} if inputs else None)
     with diagnosed(loaded, loaded.graph.name or "the model"):
-        return channel_groups(prepared(load(loaded), Context()))
+        model = prepared(load(loaded), Context())
+        return channel_groups(model, across_norms=across_norms, drop_heads=drop_heads)
 
 
-def inspect(model: Any, *, inputs: Mapping[str, Sequence[int]] | None = None) -> Inspection:
+def inspect(
+    model: Any,
+    *,
+    inputs: Mapping[str, Sequence[int]] | None = None,
+    across_norms: bool = False,
+    drop_heads: Sequence[str] = (),
+) -> Inspection:
     """Analyses a model.
 
     Args:
         model: A path, `package.module:factory`, or a model in memory (see `load`).
         inputs: Concrete shapes for symbolic inputs.
+        across_norms, drop_heads: As for `channel_groups`.
     """
-    groups = analysed(model, inputs)
+    groups = analysed(model, inputs, across_norms, drop_heads)
     graph, facts = groups.model.graph, groups.facts
     return Inspection(
         {v.name or "": facts[v].shape or () for v in graph.inputs},
@@ -147,7 +160,7 @@ def _groups(groups: ChannelGroups) -> tuple[GroupRow, ...]:
             GroupRow(
                 group.name,
                 group.width,
-                group.rows * (group.depth - 1) * group.per_unit,
+                (group.depth - 1) * group.step,
                 int(flops[0] - flops[1]),
                 0.0 if np.isnan(own).any() else round(pq_index(own), 6),
             )

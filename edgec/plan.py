@@ -3,10 +3,12 @@
     plan.json                        schema: plan.schema.json
     ├── cuts    one entry per reader and weight axis that lost indices
     ├── masks   one entry per activation that an operator mixes across channels (LRN, q·kᵀ)
+    ├── norms   one entry per norm whose statistics are taken over the kept channels only
     └── groups  one entry per channel group: its size, the indices kept, and why
 
 The check needs the original model and numpy only. *Zero*: in the original, multiply what a node
-reads by the masks of its cuts whose role is ``in``, and by its masks. *Cut*: take, of every
+reads by the masks of its cuts whose role is ``in``, and by its masks; let a norm read the kept
+channels alone and put what it makes back in their places. *Cut*: take, of every
 initializer as a node reads it, the kept indices of all that node's cuts. Both models compute the
 same outputs, up to rounding, as long as nothing repaired or fine-tuned the weights. A reader is a
 node and the position among its inputs; where several read one initializer, each keeps its own.
@@ -111,6 +113,25 @@ class Mask:
         return _pattern(where, self.axis, self.size, self.blocks(), self.rows, shape)
 
 
+@dataclass(frozen=True)
+class Norm:
+    """A node that takes statistics across channels, in the cut network over the kept ones.
+
+    Args:
+        node: Name of that node.
+        size: Number of channels before the cut.
+        kept: Increasing original indices.
+        reads: (input, axis) of everything that it reads by channel.
+        gives: (output, axis) of everything that it makes by channel.
+    """
+
+    node: str
+    size: int
+    kept: tuple[int, ...]
+    reads: tuple[tuple[int, int], ...]
+    gives: tuple[tuple[int, int], ...]
+
+
 def _blocks(kept: Kept, rows: Rows) -> tuple[tuple[int, ...], ...]:
     return kept if rows else (kept,)  # type: ignore[return-value]
 
@@ -160,6 +181,7 @@ class Plan:
     source_sha256: str
     cuts: tuple[Cut, ...] = ()
     masks: tuple[Mask, ...] = ()
+    norms: tuple[Norm, ...] = ()
     groups: tuple[Group, ...] = ()
 
     def read_by(self, node: str, input: int) -> tuple[Cut, ...]:
@@ -193,6 +215,15 @@ class Plan:
                 }
                 for m in self.masks
             ],
+            "norms": [
+                {
+                    **vars(n),
+                    "kept": [*n.kept],
+                    "reads": [[*r] for r in n.reads],
+                    "gives": [[*g] for g in n.gives],
+                }
+                for n in self.norms
+            ],
             "groups": [{**vars(g), "kept": [*g.kept]} for g in self.groups],
         }
 
@@ -209,7 +240,7 @@ class Plan:
         top = Place(document, "plan")
         if top.integer("format", low=1) != FORMAT:
             raise top.error(f"is of format {document['format']}, this edgec reads {FORMAT}")
-        top.no_others("format", "source", "cuts", "masks", "groups")
+        top.no_others("format", "source", "cuts", "masks", "norms", "groups")
         source = top.object("source")
         source.no_others("sha256")
         sha256 = source.text("sha256")
@@ -219,6 +250,7 @@ class Plan:
             sha256,
             tuple(_cut(place) for place in top.objects("cuts")),
             tuple(_mask(place) for place in top.objects("masks")),
+            tuple(_norm(place) for place in top.objects("norms")),
             tuple(_group(place) for place in top.objects("groups")),
         )
 
@@ -281,6 +313,24 @@ def _mask(place: Place) -> Mask:
     place.no_others("node", "input", "axis", "size", "kept", "rows")
     axis, size, kept, rows = _kept(place)
     return Mask(place.text("node"), place.integer("input"), axis, size, kept, rows)
+
+
+def _norm(place: Place) -> Norm:
+    place.no_others("node", "size", "kept", "reads", "gives")
+    size = place.integer("size", low=1)
+    kept = _indices(place, place.items("kept"), size)
+    return Norm(place.text("node"), size, kept, _pairs(place, "reads"), _pairs(place, "gives"))
+
+
+def _pairs(place: Place, name: str) -> tuple[tuple[int, int], ...]:
+    """Pairs of a position and an axis, both counted from 0."""
+    pairs = place.items(name)
+    for pair in pairs:
+        if not (isinstance(pair, list) and len(pair) == 2 and all(map(is_int, pair))):
+            raise place.error(f"'{name}' is not a list of [position, axis]")
+        if min(pair) < 0:
+            raise place.error(f"'{name}' has {pair}: counted from 0")
+    return tuple((pair[0], pair[1]) for pair in pairs)
 
 
 def _kept(place: Place) -> tuple[int, int, Kept, Rows]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 
 import numpy as np
 import onnx_ir as ir
@@ -13,7 +13,7 @@ from edgec.graph.cut import CutResult
 from edgec.graph.widths import Line, lines_of
 from edgec.graph.widths import Mask as Alive
 from edgec.ops.tracing import Mix, Use
-from edgec.plan import Cut, Group, Kept, Mask, Plan, Role, Rows
+from edgec.plan import Cut, Group, Kept, Mask, Norm, Plan, Role, Rows
 
 # Operators whose weight both reads and makes a channel with one index.
 _BOTH = {"BatchNormalization", "InstanceNormalization"}
@@ -41,6 +41,7 @@ def plan_of(cut: CutResult, sha256: str, reasons: Mapping[str, str]) -> Plan:
         sha256,
         tuple(sorted(cuts, key=lambda c: (c.initializer, c.axis, c.node, c.input))),
         tuple(masks),
+        tuple(_norms(cut, names)),
         tuple(_group(groups, i, cut.alive, reasons) for i in range(len(groups))),
     )
 
@@ -93,6 +94,14 @@ def _masks(cut: CutResult, mix: Mix, names: Mapping[ir.Node, str]) -> list[Mask]
             node, size = names[mix.node], shape[line.axis]
             found.append(Mask(node, mix.index, line.axis, size, kept, rows))
     return found
+
+
+def _norms(cut: CutResult, names: Mapping[ir.Node, str]) -> Iterator[Norm]:
+    for norm in cut.groups.trace.norms:
+        kept = cut.alive[cut.groups.unit_of[norm.ids]]
+        if not kept.all():
+            indices = tuple(np.flatnonzero(kept).tolist())
+            yield Norm(names[norm.node], kept.size, indices, norm.reads, norm.gives)
 
 
 def _kept(line: Line, alive: Alive) -> tuple[Kept, Rows]:

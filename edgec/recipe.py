@@ -36,6 +36,8 @@ class Recipe:
         allocator: How widths are chosen: `mckp`, `global` or `uniform`.
         round_to: Kept widths are multiples of this; None: the target's grid.
         include, exclude: Patterns of node names: which groups may be narrowed.
+        across_norms: Whether channels may go over which a norm takes its statistics.
+        drop_heads: Patterns of node names: attention heads that such nodes make go whole.
         repair: `auto`, `none`, `bias`, `recalibrate` or `least-squares`.
         seed: Seed of everything random.
     """
@@ -51,6 +53,8 @@ class Recipe:
     round_to: int | None = None
     include: tuple[str, ...] = ()
     exclude: tuple[str, ...] = ()
+    across_norms: bool = False
+    drop_heads: tuple[str, ...] = ()
     repair: str = "auto"
     seed: int = 0
 
@@ -110,7 +114,10 @@ def _typed(subject: str, name: str, value: Any, kind: str) -> Any:
     """The value if it fits the annotation of its field; lists become tuples."""
     if value is None and "None" in kind:
         return value
-    if kind.startswith("tuple"):
+    if kind == "bool":
+        if isinstance(value, bool):
+            return value
+    elif kind.startswith("tuple"):
         if isinstance(value, list | tuple) and all(isinstance(v, str) for v in value):
             return tuple(value)
     elif isinstance(value, str):
@@ -128,6 +135,8 @@ def _words(kind: str) -> str:
     """An annotation of a field, for a person who writes TOML."""
     if kind.startswith("tuple"):
         return 'a list of texts, such as ["head*"]'
+    if kind == "bool":
+        return "true or false"
     if "float" in kind:
         return 'a number such as 0.4, or a text such as "300M"'
     return "a whole number" if "int" in kind else "a text"

@@ -77,7 +77,7 @@ def next_width(group: Group, gone: set[int], round_to: int) -> set[int]:
             for row in range(group.rows)]  # fmt: skip
     lost = min(map(len, rows), default=0)
     for fewer in range(lost - 1, -1, -1):
-        width = group.width - fewer * group.rows * group.per_unit
+        width = group.width - fewer * group.step
         if fewer == 0 or width % round_to == 0:
             return {unit for row in rows for unit in row[: lost - fewer]}
     return set()

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 import edgec
 from edgec.document import canonical
 from edgec.errors import UsageError
-from edgec.plan import Cut, Group, Mask, Plan, masked, taken
+from edgec.plan import Cut, Group, Mask, Norm, Plan, masked, taken
 
 SCHEMA = json.loads((Path(edgec.__file__).parent / "plan.schema.json").read_text())
 
@@ -29,6 +29,7 @@ PLAN = Plan(
     "0" * 64,
     (*GROUPED, Cut("gamma", 0, 6, (1, 5), "both", "bn", 1)),
     (Mask("lrn", 0, 1, 6, (1, 5)),),
+    (Norm("ln", 6, (1, 5), ((0, 2), (1, 0)), ((0, 2),)),),
     (Group("w", 4, (0, 1, 2), "flap"),),
 )
 

@@ -21,7 +21,7 @@ from edgec.graph.rows import Rows, class_of
 from edgec.graph.trace import trace_labels
 from edgec.model import input_shapes
 from edgec.ops.labels import Box, Factor, Ids
-from edgec.ops.tracing import Trace
+from edgec.ops.tracing import Freedom, Trace
 
 Units = NDArray[np.int64]
 
@@ -37,7 +37,7 @@ class Group:
             number.
         kinds: int64[n], the cost class of each unit.
         width: Size of the axis that makes the channels.
-        per_unit: Channels of that axis that one unit stands for.
+        step: Channels of that axis that go when every cell loses one unit.
     """
 
     name: str
@@ -45,7 +45,7 @@ class Group:
     cells: Units
     kinds: Units
     width: int
-    per_unit: int
+    step: int
 
     @cached_property
     def rows(self) -> int:
@@ -101,17 +101,26 @@ class ChannelGroups:
 
 
 def channel_groups(
-    model: ir.Model, *, inputs: Mapping[str, Sequence[int]] | None = None
+    model: ir.Model,
+    *,
+    inputs: Mapping[str, Sequence[int]] | None = None,
+    across_norms: bool = False,
+    drop_heads: Sequence[str] = (),
 ) -> ChannelGroups:
     """Finds the channel groups of a model.
 
     Args:
         model: A model in topological order; constant subgraphs should be folded before.
         inputs: Concrete sizes of graph inputs, where the model's own are symbolic.
+        across_norms: Whether channels may go over which a norm takes its statistics (a
+            transformer's embedding width). The statistics are then those of the kept channels,
+            so that removal no longer equals zeroing.
+        drop_heads: Patterns of node names. Attention heads made by such nodes go whole, instead
+            of an equal count of channels of every head.
     """
     given = {name: tuple(shape) for name, shape in (inputs or {}).items()}
     facts = facts_of(model, input_shapes(model, inputs=given))
-    trace = trace_labels(model, facts)
+    trace = trace_labels(model, facts, Freedom(across_norms, tuple(drop_heads)))
     return _Analysis(model, facts, trace).result()
 
 
@@ -153,8 +162,9 @@ class _Analysis:
         """A group, named after the first maker of its first unit."""
         batch = self.trace.atoms.batches[self.makers.first[units[0]]]
         made = self.unit_of[batch.start : batch.stop]
-        per_unit = int((made == units[0]).sum())
-        return Group(batch.name, units, cells, self.kinds[units], len(made), per_unit)
+        per_cell = np.isin(made, units).sum() / len(units)
+        step = round(float(per_cell * (cells.max() + 1)))
+        return Group(batch.name, units, cells, self.kinds[units], len(made), step)
 
     def kinds_of_units(self) -> Units:
         """A class per unit: equal if the units occur equally often in every factor."""

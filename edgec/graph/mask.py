@@ -2,7 +2,10 @@
 
 It computes what the cut network must compute (the cut law), and does so without any of the cutter's
 rewriting: weights keep their shapes, their slices that read removed channels become zero; operators
-that mix channels without weights read their input times a mask of zeros and ones.
+that mix channels without weights read their input times a mask of zeros and ones. A norm that is
+cut across takes its statistics over the kept channels: it reads these alone, and what it makes is
+put back in their places. What then lies in the places of removed channels does not matter, since
+nothing reads it.
 """
 
 from __future__ import annotations
@@ -15,6 +18,7 @@ import onnx_ir as ir
 from edgec.graph.channels import ChannelGroups
 from edgec.graph.names import Names
 from edgec.graph.widths import Line, Mask, lines_of
+from edgec.ops.tracing import Norm
 
 
 def masked_model(groups: ChannelGroups, alive: Mask) -> ir.Model:
@@ -61,10 +65,37 @@ def masked_model(groups: ChannelGroups, alive: Mask) -> ir.Model:
                 product.outputs[0].name = names.fresh(f"{value.name}.masked")
                 model.graph.insert_before(node, product)
                 node.replace_input_with(mix.index, product.outputs[0])
+    for norm in groups.trace.norms:
+        _narrow(model, new_of[norm.node], norm, alive[groups.unit_of[norm.ids]], names)
     for name, initializer in list(model.graph.initializers.items()):
         if not initializer.uses() and not initializer.is_graph_output():
             del model.graph.initializers[name]
     return model
+
+
+def _narrow(model: ir.Model, node: ir.Node, norm: Norm, kept: Mask, names: Names) -> None:
+    """Lets a norm see the kept channels only: bool[channels]."""
+    if kept.all():
+        return
+    graph = model.graph
+    name = names.fresh(f"{norm.node.outputs[0].name}.kept")
+    here = _initializer(model, ir.Tensor(np.flatnonzero(kept), name=name))
+    for i, axis in norm.reads:
+        read = ir.node("Gather", [node.inputs[i], here], {"axis": axis})
+        read.outputs[0].name = names.fresh(f"{norm.node.outputs[0].name}.narrow")
+        graph.insert_before(node, read)
+        node.replace_input_with(i, read.outputs[0])
+    name = names.fresh(f"{norm.node.outputs[0].name}.places")
+    places = np.maximum(np.cumsum(kept) - 1, 0)
+    back = _initializer(model, ir.Tensor(places, name=name))
+    for o, axis in norm.gives:
+        made = node.outputs[o]
+        wide = ir.node("Gather", [made, back], {"axis": axis})
+        made.replace_all_uses_with(wide.outputs[0], replace_graph_outputs=True)
+        wide.replace_input_with(0, made)
+        wide.outputs[0].name, made.name = made.name, names.fresh(f"{made.name}.narrow")
+        wide.outputs[0].type, made.shape = made.type, None
+        graph.insert_after(node, wide)
 
 
 def _masked(

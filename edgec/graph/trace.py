@@ -8,18 +8,18 @@ import onnx_ir as ir
 
 from edgec.graph.facts import Facts
 from edgec.ops import rule_for
-from edgec.ops.tracing import LabelContext, Trace
+from edgec.ops.tracing import Freedom, LabelContext, Trace
 from edgec.ops.view import Barrier, Fact
 
 _GRAPHS = (ir.AttributeType.GRAPH, ir.AttributeType.GRAPHS)
 
 
-def trace_labels(model: ir.Model, facts: Facts) -> Trace:
+def trace_labels(model: ir.Model, facts: Facts, freedom: Freedom) -> Trace:
     """Labels of every value; ties, pins and boxes with their reasons.
 
     A node without a rule, or one that its rule cannot follow, pins every channel that reaches it.
     """
-    trace = Trace()
+    trace = Trace(freedom)
     for node in model.graph:
         trace.atoms.here = title(node)
         _label(node, facts, trace)
@@ -38,7 +38,7 @@ def _label(node: ir.Node, facts: Facts, trace: Trace) -> None:
     rule = rule_for(node.domain, node.op_type)
     x = [None if v is None else facts.get(v, Fact()) for v in node.inputs]
     context = LabelContext(node, x, [facts.get(v, Fact()) for v in node.outputs], trace)
-    uses, mixes = len(trace.uses), len(trace.mixes)
+    uses, mixes, norms = len(trace.uses), len(trace.mixes), len(trace.norms)
     try:
         if rule is None:
             raise Barrier(f"edgec has no rule for operator {_operator(node)}")
@@ -46,7 +46,7 @@ def _label(node: ir.Node, facts: Facts, trace: Trace) -> None:
             raise Barrier(f"{_operator(node)} runs a nested graph")
         rule.labels(context)
     except Barrier as barrier:
-        del trace.uses[uses:], trace.mixes[mixes:]
+        del trace.uses[uses:], trace.mixes[mixes:], trace.norms[norms:]
         for value in (*node.inputs, *captured(node)):
             if value is not None:
                 trace.atoms.pin_all(trace.labels.get(value, ()), str(barrier))

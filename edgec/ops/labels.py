@@ -124,6 +124,12 @@ class Atoms:
         self.batches.append(Batch(start, stop, name))
         return ids
 
+    def makers(self, ids: Ids) -> set[str]:
+        """Names of those that made the atoms `ids`."""
+        starts = [batch.start for batch in self.batches]
+        numbers = np.unique(np.searchsorted(starts, ids[ids > 0], side="right")) - 1
+        return {self.batches[number].name for number in numbers.tolist()}
+
     def find(self, ids: Ids) -> Ids:
         """The representative of each atom, same shape. Equal representatives: same unit."""
         root = self._parent[ids]

@@ -16,6 +16,7 @@ from edgec.ops.tracing import LabelContext
 from edgec.ops.view import Barrier, Cost, View, product
 
 _BATCH = "is the batch axis of a matrix product"
+_LONE = "is multiplied with an axis that stays whole"
 
 
 def _gemm_labels(n: LabelContext) -> None:
@@ -57,7 +58,7 @@ def _contract(n: LabelContext, a: Labels | None, b: Labels | None) -> None:
         n.atoms.unite(a[0].ids, b[0].ids)
     for lone in (a, b):
         if lone and not (a and b):
-            n.atoms.pin(lone[0].ids, "is multiplied with an axis that stays whole")
+            n.atoms.pin(lone[0].ids, _LONE)
 
 
 def _matmul_labels(n: LabelContext) -> None:
@@ -72,6 +73,12 @@ def _matmul_labels(n: LabelContext) -> None:
     b = rename_axes(n.labels(1), lambda axis: axis + rank - len(b_shape), rank)
     a_k, a_rest = _take(n, a, rank - 1, rank - 2)
     b_k, b_rest = _take(n, b, rank - 2, rank - 1)
+    if a_k and not b_k:  # of rows (heads) whole ones may go all the same
+        a_rest += n.atoms.fix((a_k,), rank - 1, _LONE)
+        a_k = None
+    elif b_k and not a_k:
+        b_rest += n.atoms.fix((b_k,), rank - 2, _LONE)
+        b_k = None
     if a_k is not None:
         if not n.is_param(0):
             n.mix(0, rename_axes((a_k,), lambda axis: axis - rank + len(a_shape), len(a_shape)))
@@ -80,7 +87,8 @@ def _matmul_labels(n: LabelContext) -> None:
         # Put k on the same axis as in B before the two meet.
         swap = {rank - 1: rank - 2, rank - 2: rank - 1}
         a_k = rename_axes((a_k,), lambda axis: swap.get(axis, axis), rank)[0]
-    _contract(n, (a_k,) if a_k else None, (b_k,) if b_k else None)
+        assert b_k is not None
+        n.atoms.unite(a_k.ids, b_k.ids)
     shapes = [
         (*(1,) * (rank - len(a_shape)), *a_shape[:-1], 1),
         (*(1,) * (rank - len(b_shape)), *b_shape[:-2], 1, b_shape[-1]),

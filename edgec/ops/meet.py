@@ -59,8 +59,8 @@ def _join(n: LabelContext, result: list[Factor], factor: Factor) -> None:
             result.append(settled)
 
 
-def adopt(n: LabelContext, i: int, result: Labels, rank: int) -> Labels:
-    """Lets initializer `i` of an elementwise node take the labels of the result.
+def adopt(n: LabelContext, i: int, result: Labels, rank: int, own: Labels = ()) -> Labels:
+    """Lets initializer `i` of an elementwise node take the labels of the result, beside its `own`.
 
     Returns the result's labels, tied along rows where the initializer has one entry for all rows.
     """
@@ -82,7 +82,7 @@ def adopt(n: LabelContext, i: int, result: Labels, rank: int) -> Labels:
         kept.append(factor)
         if varies:
             uses.append(factor)
-    n.use(i, rename_axes(tuple(uses), lambda axis: axis - offset, len(shape)))
+    n.use(i, rename_axes((*uses, *own), lambda axis: axis - offset, len(shape)))
     return tuple(kept)
 
 

@@ -1,6 +1,7 @@
 """Normalisations, softmax, and local response normalisation.
 
-A statistic taken over the channel axis changes when channels go, so such an axis is pinned.
+A statistic taken over the channel axis changes when channels go, so such an axis is pinned unless
+norms may be crossed (`Freedom.across_norms`); the statistics are then those of the kept channels.
 LRN is the exception: a removed channel counts as zero in its neighbours' windows, and the cut
 graph spells that out (see `_lrn_repair`).
 """
@@ -12,6 +13,7 @@ import onnx_ir as ir
 
 from edgec.ops.examples import between_convs, between_gemms
 from edgec.ops.labels import Labels, line_labels
+from edgec.ops.meet import adopt
 from edgec.ops.repairing import RepairContext
 from edgec.ops.rule import OpRule, per_output
 from edgec.ops.tracing import LabelContext
@@ -45,7 +47,14 @@ def _fixed_axes(n: LabelContext, axes: range | list[int], why: str) -> Labels:
 
 def _layer_norm(n: LabelContext) -> None:
     rank = len(n.shape(0))
-    n.give(_fixed_axes(n, range(n.axis("axis", -1), rank), _STATISTICS))
+    axes, params = range(n.axis("axis", -1), rank), [i for i in (1, 2) if n.has(i)]
+    if not all(n.is_param(i) for i in params):
+        labels = _fixed_axes(n, axes, _STATISTICS)
+    else:
+        labels = n.statistics(axes, _STATISTICS, params=params)
+        for i in params:
+            labels = adopt(n, i, labels, rank)
+    n.give(labels)
 
 
 def _group_norm(n: LabelContext) -> None:

@@ -38,13 +38,14 @@ def _axes(n: View) -> list[int]:
 
 def _reduce(n: LabelContext) -> None:
     axes, labels, rank = _axes(n), n.labels(0), len(n.shape(0))
-    mixed: Labels = ()
+    why = f"{n.node.op_type} counts these channels"
+    if n.node.op_type in _ADDITIVE:
+        n.mix(0, tuple(f for f in labels if len(f.order) == 1 and f.order[0] in axes))
+        labels = tuple(f for f in labels if len(f.order) > 1 or f.order[0] not in axes)
+    elif n.node.op_type == "ReduceMean":
+        labels = n.statistics(axes, why, reduces=True)
     for axis in axes:
-        if n.node.op_type in _ADDITIVE:
-            mixed += tuple(f for f in labels if f.order == (axis,))
-            labels = tuple(f for f in labels if f.order != (axis,))
-        labels = n.atoms.blend(labels, axis, f"{n.node.op_type} counts these channels")
-    n.mix(0, mixed)
+        labels = n.atoms.blend(labels, axis, why)
     n.give(labels if n.attr("keepdims", 1) else _drop_axes(labels, axes, rank))
 
 

@@ -8,8 +8,8 @@ import numpy as np
 import onnx_ir as ir
 
 from edgec.ops.examples import between_convs, between_gemms
-from edgec.ops.labels import Factor, Ids, Labels, along, on_axis, rename_axes
-from edgec.ops.meet import meet_labels
+from edgec.ops.labels import Factor, Ids, Labels, along, line_labels, on_axis, rename_axes
+from edgec.ops.meet import adopt, meet_labels
 from edgec.ops.repairing import RepairContext
 from edgec.ops.rule import OpRule, free
 from edgec.ops.tracing import LabelContext
@@ -21,13 +21,17 @@ from edgec.ops.view import Barrier, View
 def _concat(n: LabelContext) -> None:
     axis, rank = n.axis(), len(n.out_shape())
     count = len(n.node.inputs)
-    pieces = [on_axis(() if n.is_param(i) else n.labels(i), axis) for i in range(count)]
-    others = [
-        tuple(f for f in (() if n.is_param(i) else n.labels(i)) if axis not in f.order)
-        for i in range(count)
-    ]
-    result = meet_labels(n, others, [_without(n.shape(i), axis) for i in range(count)])
-    joined = _join(n, pieces, axis, rank)
+    if n.y[0].const is not None:
+        return  # a shape that is put together: its entries are no channels
+    params = [i for i in range(count) if n.is_param(i)]
+    moving = [i for i in range(count) if i not in params]
+    own = {i: n.labels(i) for i in moving}
+    own |= {i: line_labels(n.fresh(n.shape(i)[axis]), axis, rank) for i in params}
+    others = [tuple(f for f in own[i] if axis not in f.order) for i in moving]
+    result = meet_labels(n, others, [_without(n.shape(i), axis) for i in moving])
+    for i in params:  # an initializer is cut to fit
+        result = adopt(n, i, result, rank, own[i])
+    joined = _join(n, [on_axis(own[i], axis) for i in range(count)], axis, rank)
     n.give(result if joined is None else (*result, joined))
 
 

@@ -13,7 +13,9 @@ from edgec.ops.view import Barrier
 
 
 def _reshape(n: LabelContext) -> None:
-    n.give(reshape(n.atoms, n.labels(0), n.shape(0), n.out_shape()))
+    labels = reshape(n.atoms, n.labels(0), n.shape(0), n.out_shape())
+    split = max((len(f.order) for f in n.labels(0)), default=1)
+    n.give(tuple(n.rows(f) if len(f.order) > split else f for f in labels))
 
 
 def _reshape_repair(n: RepairContext) -> None:

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
+from fnmatch import fnmatchcase
 
 import numpy as np
 import onnx_ir as ir
 
-from edgec.ops.labels import Atoms, Ids, Labels, along, line_labels, on_axis
+from edgec.ops.labels import Atoms, Factor, Ids, Labels, along, line_labels, on_axis
 from edgec.ops.view import Fact, View
 
 
@@ -41,14 +42,49 @@ class Mix:
     labels: Labels
 
 
+@dataclass(frozen=True)
+class Norm:
+    """A node that takes statistics across channels, which may be cut all the same.
+
+    The cut node takes them over the kept channels only; no zeroing can say that.
+
+    Attributes:
+        node: The node.
+        ids: int64[size], its channels.
+        reads: (input, axis) of everything that it reads by channel.
+        gives: (output, axis) of everything that it makes by channel.
+    """
+
+    node: ir.Node
+    ids: Ids
+    reads: tuple[tuple[int, int], ...]
+    gives: tuple[tuple[int, int], ...]
+
+
+@dataclass(frozen=True)
+class Freedom:
+    """What may go besides channels whose removal equals zeroing them.
+
+    Attributes:
+        across_norms: Channels over which a norm takes its statistics.
+        drop_heads: Patterns of nodes. Where channels that such a node makes are split into rows
+            (heads), whole rows go, instead of an equal count of every row.
+    """
+
+    across_norms: bool = False
+    drop_heads: tuple[str, ...] = ()
+
+
 @dataclass
 class Trace:
     """The labels of a whole graph."""
 
+    freedom: Freedom = field(default_factory=Freedom)
     atoms: Atoms = field(default_factory=Atoms)
     labels: dict[ir.Value, Labels] = field(default_factory=dict)
     uses: list[Use] = field(default_factory=list)
     mixes: list[Mix] = field(default_factory=list)
+    norms: list[Norm] = field(default_factory=list)
     shared: dict[ir.Value, Use] = field(default_factory=dict)
 
 
@@ -156,3 +192,49 @@ class LabelContext(View):
         """Records that the node mixes across the channels of an activation."""
         if labels:
             self.trace.mixes.append(Mix(self.node, i, labels))
+
+    def statistics(
+        self, axes: Iterable[int], why: str, *, params: Sequence[int] = (), reduces: bool = False
+    ) -> Labels:
+        """Labels of input 0 behind statistics that are taken along `axes`.
+
+        Such axes stay whole, because of `why`; rows of a ragged factor go whole, which changes no
+        statistics. Where norms may be crossed, plain axes shrink all the same.
+
+        Args:
+            axes: The axes, of input 0 and of its outputs.
+            why: The reason for pins.
+            params: Inputs that are aligned with the last axes of input 0.
+            reduces: Whether the outputs have lost the axes.
+        """
+        labels, rank = self.labels(0), len(self.shape(0))
+        for axis in axes:
+            found = on_axis(labels, axis)
+            if not self.trace.freedom.across_norms or found is None or len(found.order) > 1:
+                labels = self.atoms.blend(labels, axis, why)
+                continue
+            reads = [(0, axis)]
+            for i in params:
+                own = axis - rank + len(self.shape(i)) if self.has(i) else -1
+                if own >= 0 and self.shape(i)[own] > 1:
+                    reads.append((i, own))
+            gives = () if reduces else ((0, axis),)
+            if reduces:
+                labels = tuple(f for f in labels if f is not found)
+            self.trace.norms.append(Norm(self.node, found.ids.ravel(), tuple(reads), gives))
+        return labels
+
+    def rows(self, factor: Factor) -> Factor:
+        """A factor whose last axis was split off just now, as heads are from channels.
+
+        Every row keeps an equal count; where the user wants rows dropped, all of a row goes.
+        """
+        self.atoms.box(factor)
+        patterns = self.trace.freedom.drop_heads
+        if patterns and any(
+            fnmatchcase(name, pattern)
+            for name in self.atoms.makers(factor.ids)
+            for pattern in patterns
+        ):
+            return self.atoms.tie_along(factor, factor.order[-1])
+        return factor

@@ -69,9 +69,8 @@ def _options(group: Group, scores: Floats, round_to: int) -> Options:
         rank = np.argsort(scores[units], kind="stable")
         order.append(units[rank][: group.depth])
         ranked.append(scores[units][rank][: group.depth])
-    per_step = group.rows * group.per_unit
     lost = np.arange(group.depth)
-    on_grid = (group.width - lost * per_step) % round_to == 0
+    on_grid = (group.width - lost * group.step) % round_to == 0
     lost = lost[on_grid | (lost == 0)]
     sorted_scores = np.asarray(ranked)
     gone = np.concatenate([[0.0], np.cumsum(sorted_scores.sum(0))])
@@ -290,9 +289,7 @@ def uniform(problem: Problem) -> list[int]:
     def at(ratio: float) -> list[int]:
         state = []
         for options in problem.options:
-            kept = (
-                1 - options.lost * options.group.rows * options.group.per_unit / options.group.width
-            )
+            kept = 1 - options.lost * options.group.step / options.group.width
             state.append(int(np.argmin(np.abs(kept - ratio))))
         return state
 

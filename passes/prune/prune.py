@@ -62,6 +62,8 @@ class Prune(Pass):
     round_to: int = 8
     include: tuple[str, ...] = ()
     exclude: tuple[str, ...] = ()
+    across_norms: bool = False
+    drop_heads: tuple[str, ...] = ()
     name: ClassVar[str] = "prune"
 
     def requires(self, model: ir.Model, context: Context) -> None:
@@ -104,9 +106,12 @@ class Prune(Pass):
 
     def run(self, model: ir.Model, context: Context) -> ir.Model:
         """Analyses, chooses and cuts; the CutResult is `context.records["prune"]`."""
-        groups = channel_groups(model)
-        cut = self.cut(self.prepare(groups), context)
+        cut = self.cut(self.prepare(self.analyse(model)), context)
         return cut.model
+
+    def analyse(self, model: ir.Model) -> ChannelGroups:
+        """The channel groups, with the freedom that the options give."""
+        return channel_groups(model, across_norms=self.across_norms, drop_heads=self.drop_heads)
 
     def prepare(self, groups: ChannelGroups, reserved: int = 0) -> Preparation:
         """The analysis that every choice starts from, with the floor of every budget.
@@ -248,7 +253,7 @@ def decisions(
     found = []
     for number, (own, choice) in enumerate(zip(options, state, strict=True)):
         group = own.group
-        lost = int(own.lost[choice]) * group.rows * group.per_unit
+        lost = int(own.lost[choice]) * group.step
         found.append(
             Decision(group.name, group.width, group.width - lost, prepared.reasons.get(number, ""))
         )

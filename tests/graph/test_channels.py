@@ -63,14 +63,14 @@ def test_a_pin_names_the_node_and_the_maker() -> None:
 
 def test_groups_know_their_widths_and_rows() -> None:
     found = {
-        name: [(g.width, len(g.units), g.per_unit, g.rows, g.depth) for g in analysed(name)]
+        name: [(g.width, len(g.units), g.step, g.rows, g.depth) for g in analysed(name)]
         for name in ("conv_bn_relu", "depthwise_multiplier_2", "split_glu", "attention_separate")
     }
     assert found == {
         "conv_bn_relu": [(8, 8, 1, 1, 8)],
         "depthwise_multiplier_2": [(8, 8, 1, 1, 8)],
         "split_glu": [(12, 6, 2, 1, 6)],  # two channels of the gate's maker go together
-        "attention_separate": [(12, 12, 1, 3, 4), (12, 12, 1, 3, 4)],  # q with k, and v
+        "attention_separate": [(12, 12, 3, 3, 4), (12, 12, 3, 3, 4)],  # q with k, and v
     }
 
 

@@ -11,7 +11,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -69,6 +69,8 @@ def obey(
     draws: int = 3,
     dims: Mapping[str, int] | None = None,
     reordering: float = TOLERANCE,
+    across_norms: bool = False,
+    drop_heads: Sequence[str] = (),
 ) -> Found:
     """Holds a model to every law; an AssertionError names the law that is broken.
 
@@ -77,10 +79,11 @@ def obey(
         seed: Of the removed sets, the permutation and the inputs.
         draws: How many removed sets are tried.
         dims: Sizes of symbolic input dims at run time (2 otherwise); the analysis is not told.
+        across_norms, drop_heads: As for `channel_groups`.
         reordering: Tolerance of the permutation law, which adds up in another order.
     """
     original = lean(model)
-    groups = channel_groups(prepared(model))
+    groups = channel_groups(prepared(model), across_norms=across_norms, drop_heads=drop_heads)
     feeds = feeds_of(groups.model, seed, dims)
     rng = np.random.default_rng(seed)
     costs = CostModel(groups)

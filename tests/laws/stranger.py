@@ -45,10 +45,15 @@ class Document:
 
 
 def masked_proto(original: onnx.ModelProto, document: Document, feeds: Feeds) -> onnx.ModelProto:
-    """The original with a Mul by zeros and ones in front of every input that the plan names."""
+    """The original with a Mul by zeros and ones in front of every input that the plan masks.
+
+    Norms get a Gather of what is kept in front, and one that puts it back behind.
+    """
     model = onnx.ModelProto()
     model.CopyFrom(original)
     named = _by_name(model.graph)
+    outputs = [(node.output[0], node) for node in model.graph.node]
+    first = {name: node.output[0] for name, node in named.items()}
     entries = list(document.silenced())
     sources = [named[entry["node"]].input[entry["input"]] for entry in entries]
     shapes = _shapes(original, sources, feeds)
@@ -62,7 +67,31 @@ def masked_proto(original: onnx.ModelProto, document: Document, feeds: Feeds) ->
         product = onnx.helper.make_node("Mul", [node.input[entry["input"]], kept], [masked])
         node.input[entry["input"]] = masked
         before.setdefault(node.output[0], []).append(product)
-    nodes = [n for node in model.graph.node for n in (*before.get(node.output[0], ()), node)]
+    behind: dict[str, list[onnx.NodeProto]] = {}
+    for number, norm in enumerate(document.entries["norms"]):
+        node, key = named[norm["node"]], first[norm["node"]]
+        indices = np.asarray(norm["kept"])
+        place = {int(old): new for new, old in enumerate(indices)}
+        back = np.asarray([place.get(index, 0) for index in range(norm["size"])])
+        for label, values in (("kept", indices), ("back", back)):
+            name = f"stranger.norm{number}.{label}"
+            model.graph.initializer.append(numpy_helper.from_array(values, name))
+        for i, axis in norm["reads"]:
+            name = f"stranger.norm{number}.in{i}.{axis}"
+            read = [node.input[i], f"stranger.norm{number}.kept"]
+            before.setdefault(key, []).append(
+                onnx.helper.make_node("Gather", read, [name], axis=axis)
+            )
+            node.input[i] = name
+        for o, axis in norm["gives"]:
+            name, made = f"stranger.norm{number}.out{o}.{axis}", node.output[o]
+            node.output[o] = name
+            read = [name, f"stranger.norm{number}.back"]
+            behind.setdefault(key, []).insert(
+                0, onnx.helper.make_node("Gather", read, [made], axis=axis)
+            )
+    placed = [(before.get(o, ()), node, behind.get(o, ())) for o, node in outputs]
+    nodes = [n for ahead, node, after in placed for n in (*ahead, node, *after)]
     ordered = [onnx.NodeProto.FromString(n.SerializeToString()) for n in nodes]
     del model.graph.node[:]
     model.graph.node.extend(ordered)

@@ -139,7 +139,7 @@ EXPECTED = {
     "computed_kernel": (0, 0, 2, 0),
     "parameter_of_higher_rank": (1, 8, 1, 8),
     "parameters_meet_first": (1, 8, 1, 8),
-    "class_token": (1, 8, 2, 8),
+    "class_token": (2, 16, 1, 16),
     "copied_dims": (1, 8, 1, 8),
     "copied_dim_of_other_meaning": (1, 4, 1, 4),
     "inferred_channels": (1, 8, 1, 8),

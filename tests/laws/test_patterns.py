@@ -9,6 +9,7 @@ from __future__ import annotations
 import pytest
 from zoo.patterns import PATTERNS
 
+from edgec.graph.channels import channel_groups
 from laws import Found, obey
 
 # pattern: groups, units that can be removed, pins, units that the permutation law moved
@@ -104,7 +105,7 @@ EXPECTED = {
     "layer_norm": (1, 9, 2, 9),
     "rms_norm_decomposed": (0, 0, 2, 0),
     "convnext_block": (1, 12, 2, 12),
-    "patch_tokens": (1, 9, 3, 9),
+    "patch_tokens": (2, 17, 1, 17),
     "attention_separate": (2, 24, 1, 24),
     "attention_fused_qkv": (1, 24, 1, 24),
     "attention_inferred_heads": (2, 24, 1, 24),
@@ -125,6 +126,45 @@ def test_pattern(name: str) -> None:
     found = obey(PATTERNS[name]())
     assert found == Found(*EXPECTED[name], found.changed)
     assert (found.changed > 0.1) == (found.groups > 0 and name not in UNREAD)
+
+
+# What more freedom finds, where that is something else.
+ACROSS_NORMS = {
+    "reduce_channels": (1, 8, 1, 8),
+    "layer_norm": (2, 17, 1, 17),
+    "rms_norm_decomposed": (1, 8, 1, 8),
+    "convnext_block": (2, 20, 1, 20),
+}
+DROP_HEADS = {
+    "channel_shuffle": (1, 2, 1, 2),
+    "channel_shuffle_grouped": (1, 12, 2, 12),
+    "attention_separate": (1, 3, 1, 3),
+    "attention_fused_qkv": (1, 3, 1, 3),
+    "attention_inferred_heads": (1, 3, 1, 3),
+    "attention_gqa": (1, 2, 1, 2),
+}
+
+
+@pytest.mark.parametrize("name", PATTERNS)
+def test_across_norms(name: str) -> None:
+    found = obey(PATTERNS[name](), across_norms=True)
+    assert found == Found(*ACROSS_NORMS.get(name, EXPECTED[name]), found.changed)
+
+
+@pytest.mark.parametrize("name", DROP_HEADS)
+def test_drop_heads(name: str) -> None:
+    found = obey(PATTERNS[name](), drop_heads=["*"])
+    assert found == Found(*DROP_HEADS[name], found.changed)
+
+
+def test_heads_of_some_nodes_go_whole() -> None:
+    """Heads that q makes go whole, and with them those of k and v."""
+    model = PATTERNS["attention_separate"]()
+    for node, name in zip(model.graph, ("q", "k", "v"), strict=False):
+        node.name = name
+    assert [g.rows for g in channel_groups(model)] == [3, 3]
+    assert [(g.rows, len(g.units)) for g in channel_groups(model, drop_heads=["q"])] == [(1, 3)]
+    assert [g.rows for g in channel_groups(model, drop_heads=["other"])] == [3, 3]
 
 
 def test_every_expectation_is_about_a_pattern() -> None:

@@ -109,7 +109,7 @@ def test_widths_lie_on_the_grid(round_to: int) -> None:
     for network in _NETWORKS:
         for options in problem_of(network, {"flops": 0.5}, round_to).options:
             group = options.group
-            kept = group.width - options.lost * group.rows * group.per_unit
+            kept = group.width - options.lost * group.step
             assert options.lost[0] == 0
             assert (kept[1:] % round_to == 0).all()
             assert (kept > 0).all()
