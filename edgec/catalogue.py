@@ -7,6 +7,7 @@ from importlib.metadata import PackageNotFoundError, version
 
 from edgec._version import __version__
 from edgec.passes.base import Pass
+from edgec.passes.expands import DropExpands
 from edgec.passes.fold import Fold
 from edgec.passes.fuse import FuseBatchNorm
 from edgec.passes.names import NameNodes
@@ -16,7 +17,9 @@ from edgec.passes.prune.prune import Prune
 from edgec.passes.repair import REPAIRS
 from edgec.passes.sequences import SplitSequences
 
-PASSES: tuple[type[Pass], ...] = (NameNodes, Fold, SplitSequences, Prune, FuseBatchNorm)
+PASSES: tuple[type[Pass], ...] = (
+    NameNodes, Fold, SplitSequences, DropExpands, Prune, FuseBatchNorm,
+)  # fmt: skip
 """In the order in which a build runs them."""
 
 _CRITERIA = {

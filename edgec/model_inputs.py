@@ -67,6 +67,25 @@ def input_shapes(
     }
 
 
+def other_shapes(
+    model: ir.Model, shapes: Mapping[str, tuple[int, ...]]
+) -> dict[str, tuple[int, ...]]:
+    """The same sizes, with every symbolic dimension (each name for itself) made larger by one.
+
+    What is equal for both does not depend on these dimensions, for most operators.
+    """
+    sizes: dict[str, int] = {}
+    changed = {}
+    for value in model.graph.inputs:
+        shape = list(shapes[value.name or ""])
+        for axis, dim in enumerate(value.shape or ()):
+            if not isinstance(dim, int):
+                name = str(dim.value) if dim.value is not None else f"{value.name}.{axis}"
+                shape[axis] = sizes.setdefault(name, shape[axis] + 1)
+        changed[value.name or ""] = tuple(shape)
+    return changed
+
+
 def _resolve(value: ir.Value, bound: Mapping[str, int], default_batch: int) -> tuple[int, ...]:
     if value.type is not None and not isinstance(value.type, ir.TensorType):
         raise UnsupportedError(

@@ -279,8 +279,12 @@ def taken(array: np.ndarray, cuts: Sequence[Cut]) -> np.ndarray:
     for cut in cuts:
         keep &= cut.mask(array.shape)
     by_block = {cut.axis for cut in cuts if cut.rows}
+    touched = {axis for cut in cuts for axis in (cut.axis, *(row for row, _ in cut.rows))}
     shape = []
     for axis in range(array.ndim):
+        if axis not in touched:
+            shape.append(array.shape[axis])
+            continue
         others = tuple(other for other in range(array.ndim) if other != axis)
         along = keep.sum(axis=axis) if axis in by_block else keep.any(axis=others).sum()
         shape.append(int(np.max(along, initial=0)))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import onnx_ir as ir
 
 from edgec.passes.base import Context
+from edgec.passes.expands import DropExpands
 from edgec.passes.fold import Fold
 from edgec.passes.names import NameNodes
 from edgec.passes.sequences import SplitSequences
@@ -17,6 +18,6 @@ def prepared(model: ir.Model, context: Context) -> ir.Model:
         model: A model as `edgec.load` returns it.
         context: Notes which passes ran.
     """
-    for step in (NameNodes(), Fold(), SplitSequences()):
+    for step in (NameNodes(), Fold(), SplitSequences(), DropExpands()):
         model = step(model, context)
     return model

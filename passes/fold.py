@@ -8,7 +8,6 @@ operators that cannot hide a difference, does not depend on them.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
@@ -17,7 +16,7 @@ import onnx_ir as ir
 from numpy.typing import NDArray
 
 from edgec.graph.facts import Facts, evaluate, facts_of
-from edgec.model import input_shapes
+from edgec.model import input_shapes, other_shapes
 from edgec.ops.view import Fact
 from edgec.passes.base import Context, Pass
 
@@ -76,7 +75,7 @@ def _settled(model: ir.Model) -> tuple[dict[ir.Value, NDArray[Any]], Facts]:
     """Values of nodes that shapes alone decide, whatever the symbolic dimensions are; the facts."""
     shapes = input_shapes(model)
     one = facts_of(model, shapes)
-    other = facts_of(model, _other_shapes(model, shapes))
+    other = facts_of(model, other_shapes(model, shapes))
     hidden: set[ir.Value] = set()
     settled: dict[ir.Value, NDArray[Any]] = {}
     for node in model.graph:
@@ -99,22 +98,6 @@ def _same(one: Facts, other: Facts, value: ir.Value) -> bool:
     if a.const is None or b.const is None:
         return a.shape == b.shape
     return np.array_equal(a.const, b.const)
-
-
-def _other_shapes(
-    model: ir.Model, shapes: Mapping[str, tuple[int, ...]]
-) -> dict[str, tuple[int, ...]]:
-    """The same sizes, with every symbolic dimension (each name for itself) made larger."""
-    sizes: dict[str, int] = {}
-    changed = {}
-    for value in model.graph.inputs:
-        shape = list(shapes[value.name or ""])
-        for axis, dim in enumerate(value.shape or ()):
-            if not isinstance(dim, int):
-                name = str(dim.value) if dim.value is not None else f"{value.name}.{axis}"
-                shape[axis] = sizes.setdefault(name, shape[axis] + 1)
-        changed[value.name or ""] = tuple(shape)
-    return changed
 
 
 def _evaluate(node: ir.Node, opsets: dict[str, int]) -> list[NDArray[Any]] | None:

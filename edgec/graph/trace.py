@@ -19,7 +19,7 @@ def trace_labels(model: ir.Model, facts: Facts, freedom: Freedom) -> Trace:
 
     A node without a rule, or one that its rule cannot follow, pins every channel that reaches it.
     """
-    trace = Trace(freedom)
+    trace = Trace(facts, freedom)
     for node in model.graph:
         trace.atoms.here = title(node)
         _label(node, facts, trace)

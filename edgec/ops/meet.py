@@ -2,14 +2,15 @@
 
 Atoms at the same output element go together. An operand of size 1 along an axis is broadcast and
 adds no tie along it; an operand that is larger but carries no channels there keeps the axis whole.
-An initializer adopts the labels of what it meets: it is cut to fit.
+An initializer adopts the labels of what it meets: it is cut to fit. Where all it meets is broadcast
+along one of its axes, it makes channels there: y[…, c] = x[…, 0] · w[c].
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
-from edgec.ops.labels import Factor, Labels, on_axis, rename_axes
+from edgec.ops.labels import Factor, Labels, line_labels, on_axis, rename_axes
 from edgec.ops.tracing import LabelContext
 
 _WHOLE = "meets a tensor that stays whole along this axis"
@@ -99,9 +100,22 @@ def meet(n: LabelContext, inputs: Sequence[int]) -> Labels:
     if not moving:
         moving, inputs = inputs, []
     aligned = [_aligned(n.labels(i), len(n.shape(i)), rank) for i in moving]
-    shapes = [(1,) * (rank - len(n.shape(i))) + tuple(n.shape(i)) for i in moving]
-    result = meet_labels(n, aligned, shapes)
+    shapes = {i: (1,) * (rank - len(n.shape(i))) + tuple(n.shape(i)) for i in (*moving, *inputs)}
+    result = meet_labels(n, aligned, [shapes[i] for i in moving])
     for i in inputs:
         if n.is_param(i):
-            result = adopt(n, i, result, rank)
+            made = _made(n, i, shapes)
+            result = (*adopt(n, i, result, rank, made), *made)
     return result
+
+
+def _made(n: LabelContext, i: int, shapes: Mapping[int, Sequence[int]]) -> Labels:
+    """Channels that initializer `i` makes: along axes on which nothing else has a size."""
+    if n.is_index(i):
+        return ()
+    others = [shape for other, shape in shapes.items() if other != i]
+    lines: Labels = ()
+    for axis, size in enumerate(shapes[i]):
+        if size > 1 and all(shape[axis] == 1 for shape in others):
+            lines += line_labels(n.fresh(size), axis, len(shapes[i]))
+    return lines

@@ -32,10 +32,12 @@ def _per_channel(n: LabelContext) -> None:
 
 
 def _instance_norm(n: LabelContext) -> None:
-    x = n.only(0, 1, _STATISTICS)
+    labels = n.statistics(range(2, len(n.shape(0))), _STATISTICS)
+    x = n.atoms.line(labels, 1)
     for i in (1, 2):
         n.use_line(i, x)
-    n.give_line(x, 1)
+    rest = tuple(f for f in labels if 1 not in f.order)
+    n.give(rest + line_labels(x, 1, len(n.shape(0))))
 
 
 def _fixed_axes(n: LabelContext, axes: range | list[int], why: str) -> Labels:

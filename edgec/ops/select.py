@@ -15,18 +15,19 @@ from edgec.ops.rule import OpRule, free
 from edgec.ops.tracing import LabelContext
 from edgec.ops.view import Barrier, View
 
+_COMPUTED = "is taken apart at places that are computed at run time"
+
 # --- Concat ----------------------------------------------------------------------------------
 
 
 def _concat(n: LabelContext) -> None:
     axis, rank = n.axis(), len(n.out_shape())
     count = len(n.node.inputs)
-    if n.y[0].const is not None:
-        return  # a shape that is put together: its entries are no channels
     params = [i for i in range(count) if n.is_param(i)]
     moving = [i for i in range(count) if i not in params]
     own = {i: n.labels(i) for i in moving}
-    own |= {i: line_labels(n.fresh(n.shape(i)[axis]), axis, rank) for i in params}
+    for i in params:
+        own[i] = () if n.is_index(i) else line_labels(n.fresh(n.shape(i)[axis]), axis, rank)
     others = [tuple(f for f in own[i] if axis not in f.order) for i in moving]
     result = meet_labels(n, others, [_without(n.shape(i), axis) for i in moving])
     for i in params:  # an initializer is cut to fit
@@ -88,9 +89,11 @@ def _split_sizes(n: View) -> list[int]:
 
 
 def _split(n: LabelContext) -> None:
-    axis, start = n.axis(), 0
+    axis, start, labels = n.axis(), 0, n.labels(0)
+    if not n.settled(1):
+        labels = n.atoms.blend(labels, axis, _COMPUTED)
     for out, size in enumerate(_split_sizes(n)):
-        n.give(_pick(n, n.labels(0), axis, slice(start, start + size)), out)
+        n.give(_pick(n, labels, axis, slice(start, start + size)), out)
         start += size
 
 
@@ -125,8 +128,10 @@ def _slices(n: View) -> list[tuple[int, slice]]:
 
 def _slice(n: LabelContext) -> None:
     labels = n.labels(0)
-    for axis, part in _slices(n):
-        if part != slice(0, n.shape(0)[axis], 1):
+    for entry, (axis, part) in enumerate(_slices(n)):
+        if not all(n.settled(i, entry) for i in (1, 2, 3, 4)):
+            labels = n.atoms.blend(labels, axis, _COMPUTED)
+        elif part != slice(0, n.shape(0)[axis], 1):
             found = on_axis(labels, axis)
             if found is not None and part.step != 1:  # one pattern for all rows
                 rest = tuple(f for f in labels if f is not found)
@@ -175,7 +180,7 @@ def _positions(alive: np.ndarray, wanted: np.ndarray) -> np.ndarray:
 
 def _gather(n: LabelContext) -> None:
     axis, rank = n.axis(), len(n.shape(0))
-    indices = n.const(1)
+    indices = n.const(1) if n.settled(1) else None
     extra = len(n.shape(1)) - 1
     out_rank = rank + extra
     labels = n.labels(0)
@@ -243,8 +248,9 @@ def _pad(n: LabelContext) -> None:
     for axis, (before, after) in _pads(n).items():
         if on_axis(labels, axis) is None:
             continue
-        if mode != "constant":
-            labels = n.atoms.blend(labels, axis, f"is padded by {mode}")
+        if mode != "constant" or not (n.settled(1) and n.settled(3)):
+            why = f"is padded by {mode}" if mode != "constant" else _COMPUTED
+            labels = n.atoms.blend(labels, axis, why)
             continue
         ids = n.atoms.line(labels, axis)
         assert ids is not None

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from fnmatch import fnmatchcase
 
@@ -79,6 +79,7 @@ class Freedom:
 class Trace:
     """The labels of a whole graph."""
 
+    facts: Mapping[ir.Value, Fact]
     freedom: Freedom = field(default_factory=Freedom)
     atoms: Atoms = field(default_factory=Atoms)
     labels: dict[ir.Value, Labels] = field(default_factory=dict)
@@ -86,6 +87,9 @@ class Trace:
     mixes: list[Mix] = field(default_factory=list)
     norms: list[Norm] = field(default_factory=list)
     shared: dict[ir.Value, Use] = field(default_factory=dict)
+
+
+_INDICES = {ir.DataType.INT64, ir.DataType.INT32, ir.DataType.BOOL, ir.DataType.STRING}
 
 
 class LabelContext(View):
@@ -104,10 +108,36 @@ class LabelContext(View):
         value = self.node.inputs[i] if self.has(i) else None
         return value is not None and value.const_value is not None
 
+    def is_index(self, i: int) -> bool:
+        """Whether input `i` holds indices, sizes or truth values, which are no channels."""
+        return self.fact(i).dtype in _INDICES
+
+    def settled(self, i: int, entry: int | None = None) -> bool:
+        """Whether no size of the model's inputs decides input `i`, or one entry of that vector.
+
+        Other constants are those of the sizes that the analysis was given.
+        """
+        return not self.has(i) or self._is_settled(self.node.inputs[i], entry)
+
+    def _is_settled(self, value: ir.Value | None, entry: int | None) -> bool:
+        if value is None or value.const_value is not None:
+            return True
+        node = value.producer()
+        if node is None or node.op_type != "Concat" or entry is None:
+            return False
+        for part in node.inputs:
+            shape = None if part is None else self.trace.facts[part].shape
+            if not shape:
+                return False
+            if entry < shape[0]:
+                return self._is_settled(part, entry)
+            entry -= shape[0]
+        return False
+
     def labels(self, i: int = 0) -> Labels:
         """Labels of input `i`. An initializer read as data gets fresh atoms on each axis."""
         value = self.node.inputs[i] if self.has(i) else None
-        if value is None:
+        if value is None or (self.is_param(i) and self.is_index(i)):
             return ()
         if not self.is_param(i):
             return self.trace.labels.get(value, ())

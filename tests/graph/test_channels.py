@@ -33,7 +33,7 @@ def analysed(name: str) -> ChannelGroups:
         ("output_is_hidden", "is a graph output"),
         ("tied_embedding", "is looked up by a computed index"),
         ("gather_by_a_table", "is looked up by a table"),
-        ("expand_channels", "meets a tensor that stays whole along this axis"),
+        ("meets_the_input", "meets a tensor that stays whole along this axis"),
         ("outer_product_flattened", "is merged with another prunable axis"),
         ("pad_channels_by_reflection", "is padded by reflect"),
         ("pooled_with_indices", "is pooled with indices, which count its channels"),

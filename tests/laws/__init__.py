@@ -20,6 +20,7 @@ import onnx_ir as ir
 from numpy.typing import NDArray
 from zoo import feeds_of
 
+import edgec.preparing
 from edgec.graph.channels import ChannelGroups, Group, channel_groups
 from edgec.graph.cost import CostModel, count
 from edgec.graph.cut import CutResult, remove_channels
@@ -28,8 +29,6 @@ from edgec.graph.lint import lint
 from edgec.graph.mask import masked_model
 from edgec.model import input_shapes
 from edgec.passes.base import Context
-from edgec.passes.fold import Fold
-from edgec.passes.sequences import SplitSequences
 from laws.permutation import permuted
 from laws.running import Array, Feeds, Lean, lean, outputs_of, run
 from laws.stranger import Document, check_arrays, masked_proto
@@ -58,9 +57,8 @@ class Found:
 
 
 def prepared(model: ir.Model) -> ir.Model:
-    """The model as every build analyses it: constants folded, sequences spelt as Split."""
-    context = Context()
-    return SplitSequences()(Fold()(model, context), context)
+    """The model as every build analyses it."""
+    return edgec.preparing.prepared(model, Context())
 
 
 def obey(

@@ -81,7 +81,7 @@ EXPECTED = {
     "gather_indices": (2, 7, 2, 7),
     "gather_one": (1, 7, 2, 7),  # dead
     "expand_gate": (1, 8, 1, 8),
-    "expand_channels": (0, 0, 2, 0),
+    "expand_channels": (1, 8, 1, 8),
     "tile_channels": (1, 4, 1, 4),
     "reduce_spatial": (1, 8, 1, 8),
     "reduce_channels": (0, 0, 2, 0),
@@ -91,7 +91,7 @@ EXPECTED = {
     "where_const_mask": (1, 8, 1, 8),
     "channels_into_batch": (0, 0, 2, 0),
     "channels_swap_with_height": (0, 0, 3, 0),
-    "ssd_head": (2, 14, 1, 14),
+    "ssd_head": (2, 14, 2, 14),
     "mlp_gemm": (2, 15, 1, 15),
     "mlp_matmul": (1, 8, 1, 8),
     "glu_chunk": (1, 8, 1, 8),

@@ -272,6 +272,65 @@ TEXTS: dict[str, str] = {
   q = Squeeze(p)
   y = MatMul(q, w1)
 }""",
+    "table_as_long_as_the_batch": """
+(float[N,3,6] x) => (y)
+<float[6,8] w0, int64 i0 = {0}, int64[1] first = {0}, float[9,1,8] table, float[8,4] w1>
+{
+  h = MatMul(x, w0)
+  s = Shape(h)
+  n = Gather(s, i0)
+  m = Unsqueeze(n, first)
+  t = Slice(table, first, m, first)
+  a = Add(h, t)
+  y = MatMul(a, w1)
+}""",
+    "table_looked_up_by_length": """
+(float[N,3,6] x) => (y)
+<float[6,8] w0, int64 i0 = {0}, int64 i1 = {1}, float[9,1,8] table, float[8,4] w1>
+{
+  h = MatMul(x, w0)
+  s = Shape(h)
+  n = Gather(s, i0)
+  i = Range(i0, n, i1)
+  t = Gather<axis = 0>(table, i)
+  a = Add(h, t)
+  y = MatMul(a, w1)
+}""",
+    "rotary_by_frequencies": """
+(float[2,5,6] x, float[5,1] at) => (y)
+<float[6,12] wq, float[6,12] wk, int64[4] heads = {2, 5, 3, 4}, float[2] freq, int64[1] i0 = {0},
+ int64[1] half = {2}, int64[1] end = {4}, int64[1] ax = {3}, float[5,4] w>
+{
+  f = Mul(at, freq)
+  e = Concat<axis = -1>(f, f)
+  cos = Cos(e)
+  sin = Sin(e)
+  q = MatMul(x, wq)
+  k = MatMul(x, wk)
+  qh = Reshape(q, heads)
+  kh = Reshape(k, heads)
+  qt = Transpose<perm = [0,2,1,3]>(qh)
+  kt = Transpose<perm = [0,2,3,1]>(kh)
+  a = Slice(qt, i0, half, ax)
+  b = Slice(qt, half, end, ax)
+  m = Neg(b)
+  r = Concat<axis = -1>(m, a)
+  c = Mul(qt, cos)
+  d = Mul(r, sin)
+  g = Add(c, d)
+  s = MatMul(g, kt)
+  y = MatMul(s, w)
+}""",
+    "norm_expanded": """
+(float[2,5,6] x) => (y)
+<float[6,8] w0, int64[1] last = {-1}, int64[3] wide = {2, 5, 8}, float[8,4] w1>
+{
+  h = MatMul(x, w0)
+  n = ReduceL2(h, last)
+  e = Expand(n, wide)
+  d = Div(h, e)
+  y = MatMul(d, w1)
+}""",
     "half_precision": """
 (float[2,3,6,5] x) => (y)
 <float[8,3,1,1] w0, float[8,1,1] p, float[4,8,1,1] w1>
