@@ -34,7 +34,7 @@ from edgec.foreign import diagnosed, translated
 from edgec.graph.cost import Totals, count
 from edgec.graph.facts import facts_of
 from edgec.graph.lint import lint
-from edgec.model import forget_weights, input_shapes, load, release_pages, to_bytes
+from edgec.model import forget_weights, input_shapes, is_symbolic, load, release_pages, to_bytes
 from edgec.passes.base import Context
 from edgec.passes.fuse import FuseBatchNorm
 from edgec.passes.prune.feasibility import Preparation
@@ -47,7 +47,7 @@ from edgec.recipe import Recipe
 from edgec.report import BeforeAfter, BudgetResult, Report, summary
 from edgec.targets import Runnable, Target, refuse, resolve
 from edgec.targets.cpu import CpuTarget
-from edgec.verify import Check, check_artifact, check_cut
+from edgec.verify import Check, check_artifact, check_cut, check_other_sizes
 
 
 class Progress(Protocol):
@@ -248,6 +248,11 @@ class _Job:
             self.progress.say(
                 f"cut equals masked network: max. relative difference {self.cut_check.worst:.1e}"
             )
+            other = check_other_sizes(cut, self.recipe.seed)
+            if other is not None:
+                self.progress.say(f"and at other sizes of its inputs: {other.worst:.1e}")
+            elif is_symbolic(self.model):
+                self.notes.append("the cut is proven for one size of the inputs only")
         return self.record
 
     def repair(self) -> None:

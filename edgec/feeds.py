@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from math import prod
 from typing import Any
 
@@ -11,7 +12,7 @@ from numpy.typing import NDArray
 
 from edgec.calibration.data import Data
 from edgec.errors import UsageError
-from edgec.model import input_shapes
+from edgec.model import input_shapes, other_shapes
 
 Shape = tuple[int | None, ...]
 _MOST = 1 << 31
@@ -43,9 +44,22 @@ def sample_feeds(
         if feeds is None:
             raise UsageError("data", "holds fewer samples than one batch", "give more samples")
         return feeds
+    return random_feeds(model, input_shapes(model, default_batch=batch), seed)
+
+
+def feeds_of_other_sizes(model: ir.Model, seed: int) -> dict[str, NDArray[Any]] | None:
+    """Random values with every symbolic dimension of another size; None if none is symbolic."""
+    shapes = input_shapes(model)
+    other = other_shapes(model, shapes)
+    return None if other == shapes else random_feeds(model, other, seed)
+
+
+def random_feeds(
+    model: ir.Model, shapes: Mapping[str, tuple[int, ...]], seed: int
+) -> dict[str, NDArray[Any]]:
+    """Seeded random values of the declared types, for every input."""
     rng = np.random.default_rng(seed)
     found: dict[str, NDArray[Any]] = {}
-    shapes = input_shapes(model, default_batch=batch)
     for name, (dtype, _) in input_types(model).items():
         shape = shapes[name]
         if prod(shape) > _MOST:

@@ -23,13 +23,14 @@ from onnx_ir.passes.common import InlinePass
 
 from edgec.errors import UnsupportedError, UsageError
 from edgec.model_checks import check_call_tree, check_graph
-from edgec.model_inputs import fix_input_shapes, input_shapes, other_shapes
+from edgec.model_inputs import fix_input_shapes, input_shapes, is_symbolic, other_shapes
 from edgec.model_proto import check_proto
 from edgec.model_stream import pieces
 from edgec.model_tensors import check_weights, forget_weights, release_pages
 
 __all__ = [
-    "forget_weights", "input_shapes", "load", "other_shapes", "release_pages", "save", "to_bytes",
+    "forget_weights", "input_shapes", "is_symbolic", "load", "other_shapes", "release_pages",
+    "save", "to_bytes",
 ]  # fmt: skip
 
 # A protobuf ends at 2 GiB. Well below, one file is handier than two.

@@ -67,6 +67,11 @@ def input_shapes(
     }
 
 
+def is_symbolic(model: ir.Model) -> bool:
+    """Whether some dimension of an input is symbolic."""
+    return any(not isinstance(d, int) for value in model.graph.inputs for d in value.shape or ())
+
+
 def other_shapes(
     model: ir.Model, shapes: Mapping[str, tuple[int, ...]]
 ) -> dict[str, tuple[int, ...]]:

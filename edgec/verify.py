@@ -12,7 +12,9 @@ from numpy.typing import NDArray
 
 from edgec.calibration.moments import runner
 from edgec.compare import Comparison, Difference
-from edgec.errors import VerificationError
+from edgec.errors import UnsupportedError, VerificationError
+from edgec.feeds import feeds_of_other_sizes
+from edgec.foreign import translated
 from edgec.graph.cut import CutResult
 from edgec.graph.mask import masked_model
 from edgec.targets import Runnable
@@ -63,6 +65,25 @@ def check_cut(cut: CutResult, feeds: Feeds) -> Check:
         "the cut network", "the masked original", CUT_TOLERANCE, masked, _outputs(cut.model, feeds),
         feeds,
     )  # fmt: skip
+
+
+def check_other_sizes(cut: CutResult, seed: int) -> Check | None:
+    """The cut law with every symbolic dimension of another size than the analysis was given.
+
+    None where no dimension is symbolic, or the original itself does not run at other sizes.
+
+    Raises:
+        VerificationError: As for `check_cut`.
+    """
+    feeds = feeds_of_other_sizes(cut.groups.model, seed)
+    if feeds is None:
+        return None
+    try:
+        with translated("the original"):
+            _outputs(cut.groups.model, feeds)
+    except UnsupportedError:
+        return None
+    return check_cut(cut, feeds)
 
 
 def check_artifact(model: ir.Model, artifact: Runnable, feeds: Feeds) -> Check:

@@ -1,0 +1,52 @@
+"""A cut that holds for one size of the inputs only is refused."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from laws import prepared
+from laws.attacks import ATTACKS
+from zoo import model_of
+
+from edgec.errors import VerificationError
+from edgec.feeds import sample_feeds
+from edgec.graph.channels import channel_groups
+from edgec.graph.cut import CutResult, remove_channels
+from edgec.model import load
+from edgec.ops.tracing import LabelContext
+from edgec.verify import check_cut, check_other_sizes
+
+
+def narrowest(text_or_name: str) -> CutResult:
+    model = ATTACKS[text_or_name]() if text_or_name in ATTACKS else model_of(text_or_name)
+    groups = channel_groups(prepared(model))
+    removed = [unit for group in groups for unit in group.units[:-1]]
+    return remove_channels(groups, np.asarray(removed, np.int64))
+
+
+def test_a_cut_is_proven_at_another_size_too() -> None:
+    found = check_other_sizes(narrowest("table_looked_up_by_length"), 0)
+    assert found is not None
+    assert found.worst <= found.tolerance
+
+
+def test_rows_that_longer_inputs_read_are_missed(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Told that no size decides, the analysis would cut the rows that one sample does not reach."""
+    monkeypatch.setattr(LabelContext, "settled", lambda self, i, entry=None: True)
+    cut = narrowest("table_as_long_as_the_batch")
+    assert check_cut(cut, sample_feeds(cut.groups.model, None, 0, batch=1))
+    with pytest.raises(VerificationError):
+        check_other_sizes(cut, 0)
+
+
+def test_without_symbolic_dims_there_is_no_other_size() -> None:
+    assert check_other_sizes(narrowest("norm_expanded"), 0) is None
+
+
+def test_an_original_that_runs_at_one_size_only_is_not_asked() -> None:
+    text = (
+        "(float[1,N] x) => (y) <float[1,5] p, float[5,8] a, float[8,4] b>"
+        " { s = Add(x, p)  h = MatMul(s, a)  y = MatMul(h, b) }"
+    )
+    groups = channel_groups(prepared(load(model_of(text), inputs={"x": (1, 5)})))
+    assert check_other_sizes(remove_channels(groups, groups.groups[0].units[:2]), 0) is None
