@@ -142,7 +142,7 @@ def build(
     if output is None and not dry_run:
         raise UsageError("-o/--output", "is missing", "name a folder for the bundle, or --dry-run")
     recipe = Recipe.load(recipe_path) if recipe_path else Recipe()
-    given = {k: v for k, v in options.items() if v not in (None, (), False)}
+    given = {k: v for k, v in options.items() if v not in (None, ()) and v is not False}
     progress = console.PhaseLines()
     try:
         report = run(

@@ -237,8 +237,8 @@ class _Analysis:
                         first = units[self.kinds[units] == kind][:1]
                         self.pin(first, "", "is kept so that no tensor loses its last channel")
             for units, cells in found:
-                if np.unique(cells, return_counts=True)[1].min() == 1:
-                    self.pin(units, "", "is all that is left of a row or an axis")
+                alone = np.bincount(cells)[cells] == 1
+                self.pin(units[alone], "", "is all that is left of a row or an axis")
             if len(self.reason) == pinned:
                 return found
             self.settle()
