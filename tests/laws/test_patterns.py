@@ -113,8 +113,20 @@ EXPECTED = {
     "rope_halves": (1, 4, 1, 4),
     "patch_merging": (1, 8, 1, 8),
     "window_partition": (1, 8, 1, 8),
-    "lstm": (0, 0, 2, 0),
-    "gru": (0, 0, 2, 0),
+    "lstm": (2, 13, 1, 13),
+    "gru": (2, 13, 1, 13),
+    "rnn_reverse": (2, 13, 1, 13),
+    "lstm_bidirectional": (1, 16, 1, 16),
+    "lstm_two_layers": (2, 16, 1, 16),
+    "lstm_two_layers_bidirectional": (2, 26, 1, 26),
+    "lstm_peephole": (1, 8, 1, 8),
+    "lstm_directions_apart": (1, 16, 1, 16),
+    "lstm_last_states": (1, 8, 1, 8),
+    "gru_state_is_an_input": (0, 0, 2, 0),
+    "gru_encoder_decoder": (1, 8, 1, 8),
+    "lstm_encoder_decoder": (2, 17, 1, 17),
+    "lstm_shared_weights": (1, 8, 1, 8),
+    "lstm_options": (1, 8, 1, 8),
 }
 
 # Only channels that nothing reads can go from these: masking them changes nothing.
