@@ -25,7 +25,7 @@ def analysed(name: str) -> ChannelGroups:
         ("reduce_channels", "ReduceMean counts these channels"),
         ("group_norm", "statistics are taken across these channels"),
         ("channels_into_batch", "is convolved along this axis"),
-        ("lstm", "edgec has no rule for operator LSTM"),
+        ("gru_state_is_an_input", "starts from a state that stays whole"),
         ("unknown_operator", "edgec has no rule for operator com.microsoft::QuickGelu"),
         ("if_reads_a_hidden_value", "edgec has no rule for operator If"),
         ("computed_kernel", "computes its weight at run time"),
