@@ -66,9 +66,8 @@ def _recurrent_labels(n: LabelContext) -> None:
     state = _spread(ids, (1, 2) if batch_first else (0, 2), 3)
     for i in range(5, 5 + kind.states):
         _start(n, i, state, ids)
-    for out, value in enumerate(n.node.outputs):
-        if value.name:
-            n.give(_spread(ids, (2, 3) if batch_first else (1, 3), 4) if out == 0 else state, out)
+    for out in range(len(n.node.outputs)):
+        n.give(_spread(ids, (2, 3) if batch_first else (1, 3), 4) if out == 0 else state, out)
 
 
 def _units(n: LabelContext, directions: int, width: int) -> Ids:
