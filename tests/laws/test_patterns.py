@@ -127,6 +127,19 @@ EXPECTED = {
     "lstm_encoder_decoder": (2, 17, 1, 17),
     "lstm_shared_weights": (1, 8, 1, 8),
     "lstm_options": (1, 8, 1, 8),
+    "einsum_mlp": (1, 8, 1, 8),
+    "einsum_ellipsis": (1, 8, 1, 8),
+    "einsum_of_heads": (2, 24, 1, 24),
+    "einsum_weights_of_heads": (2, 24, 1, 24),
+    "einsum_weight_per_head": (2, 33, 1, 33),
+    "einsum_one_weight_for_all_heads": (2, 11, 1, 11),
+    "einsum_talking_heads": (0, 0, 3, 0),
+    "einsum_experts": (1, 24, 2, 24),
+    "einsum_transposes_and_sums": (2, 15, 1, 15),
+    "einsum_of_two_networks": (1, 8, 0, 8),
+    "einsum_meets_an_input": (0, 0, 1, 0),
+    "einsum_diagonal": (0, 0, 2, 0),
+    "einsum_of_three": (0, 0, 1, 0),
 }
 
 # Only channels that nothing reads can go from these: masking them changes nothing.

@@ -34,6 +34,7 @@ FOUND = {
     "ConvTranspose": (2, 14, 14),
     "Gemm": (2, 18, 18),
     "MatMul": (2, 24, 24),
+    "Einsum": (2, 24, 24),
     **dict.fromkeys(("LSTM", "GRU", "RNN"), (1, 12, 12)),
     "GroupNormalization": (0, 0, 0),  # statistics across channels
     "LRN": (1, 6, 0),  # neighbours may not change places
@@ -53,6 +54,7 @@ BY_HAND = {
     "Gemm": (5 * 10 * 8, 0),
     "MatMul": (2 * 3 * 5 * 5 * 4, 0),  # 2 samples, 3 heads, queries, keys, width
     # 5 steps of 2 samples in 2 directions: gates times width 6 from 4 inputs and 6 units
+    "Einsum": (2 * 3 * 5 * 5 * 4, 0),
     "LSTM": (20 * 24 * 10, 20 * 6 * (15 + 6)),
     "GRU": (20 * 18 * 10, 20 * 6 * 12),
     "RNN": (20 * 6 * 10, 20 * 6),

@@ -248,7 +248,7 @@ class FlattenCnn(nn.Module):
 class Tagger(nn.Module):
     """A recurrent layer and a linear one at every step: [batch, time, 6] → [batch, time, 4]."""
 
-    def __init__(self, cell: type[nn.RNNBase], **options: Any) -> None:
+    def __init__(self, cell: type[nn.LSTM | nn.GRU | nn.RNN], **options: Any) -> None:
         super().__init__()
         self.cell = cell(6, 10, batch_first=True, **options)
         self.head = nn.Linear(20 if self.cell.bidirectional else 10, 4)

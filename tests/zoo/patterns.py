@@ -14,6 +14,7 @@ import onnx_ir as ir
 
 from zoo import (
     _patterns_conv,
+    _patterns_einsum,
     _patterns_layout,
     _patterns_recurrent,
     _patterns_tokens,
@@ -25,6 +26,7 @@ _TEXTS = (
     _patterns_layout.TEXTS,
     _patterns_tokens.TEXTS,
     _patterns_recurrent.TEXTS,
+    _patterns_einsum.TEXTS,
 )
 
 PATTERNS: dict[str, Callable[[], ir.Model]] = {
