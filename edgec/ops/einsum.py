@@ -98,8 +98,11 @@ def _einsum_labels(n: LabelContext) -> None:
         raise Barrier("multiplies constants")
     parts = [_split(n, equation, i, equation.place(i, n.labels(i))) for i in moving]
     if params:
+        _keep_rows(n, equation, parts[0][1])
         labels = _by_weight(n, equation, params[0], *parts[0])
     else:
+        if len(parts) == 2:
+            parts = [_shared(n, equation, i, parts) for i in moving]
         _contract(n, equation, [summed for _, summed in parts])
         sizes = [equation.shape(i, n.shape(i))[: equation.kept] for i in moving]
         rests = [rename_axes(rest, lambda axis: axis, equation.kept) for rest, _ in parts]
@@ -117,11 +120,7 @@ def _split(n: LabelContext, equation: _Equation, i: int, labels: Labels) -> tupl
             rest.append(_tied(n, factor, [a for a in factor.order if a >= equation.kept]))
             continue
         own = [a for a in factor.order if a < equation.kept and a not in others]
-        factor = _tied(n, factor, own)
-        for row in factor.order:
-            if row < equation.kept:
-                n.atoms.fix((factor,), row, _ROWS)
-        summed.append(factor)
+        summed.append(_tied(n, factor, own))
     return tuple(rest), tuple(summed)
 
 
@@ -131,18 +130,38 @@ def _tied(n: LabelContext, factor: Factor, axes: Sequence[int]) -> Factor:
     return factor
 
 
-def _contract(n: LabelContext, equation: _Equation, summed: Sequence[Labels]) -> None:
-    """Ties what both operands sum over; what one sums over alone ends there.
+def _keep_rows(n: LabelContext, equation: _Equation, summed: Labels) -> None:
+    """The result has a row for every row of what is summed over: none may go."""
+    for factor in summed:
+        for row in factor.order:
+            if row < equation.kept:
+                n.atoms.fix((factor,), row, _ROWS)
 
-    Masking one side of a product masks the other.
+
+def _shared(
+    n: LabelContext, equation: _Equation, i: int, parts: Sequence[tuple[Labels, Labels]]
+) -> tuple[Labels, Labels]:
+    """`parts[i]`, where what is multiplied with an axis that stays whole stays whole.
+
+    Of rows (heads), whole ones may go all the same: they reach the result.
     """
+    (rest, labels), (_, others) = parts[i], parts[1 - i]
+    sizes = equation.shape(1 - i, n.shape(1 - i))
+    summed: Labels = ()
+    for factor in labels:
+        left: Labels = (factor,)
+        for axis in factor.order:
+            if axis >= equation.kept and sizes[axis] > 1 and on_axis(others, axis) is None:
+                left = n.atoms.fix(left, axis, _WHOLE)
+        rest += tuple(f for f in left if f.order[-1] < equation.kept)
+        summed += tuple(f for f in left if f.order[-1] >= equation.kept)
+    _keep_rows(n, equation, summed)
+    return rest, summed
+
+
+def _contract(n: LabelContext, equation: _Equation, summed: Sequence[Labels]) -> None:
+    """Ties what both operands sum over. Masking one side of a product masks the other."""
     left, right = [*summed, ()][:2]
-    for i, labels, others in ((0, left, right), (1, right, left)):
-        for factor in labels:
-            for axis in factor.order:
-                shared = axis >= equation.kept and _size(n, equation, 1 - i, axis) > 1
-                if shared and on_axis(others, axis) is None:
-                    n.atoms.pin(factor.ids, _WHOLE)
     for a in left:
         for b in right:
             if set(a.order) & set(b.order):
@@ -151,11 +170,6 @@ def _contract(n: LabelContext, equation: _Equation, summed: Sequence[Labels]) ->
     n.mix(0, equation.back(0, left))
     if lone:
         n.mix(1, equation.back(1, tuple(lone)))
-
-
-def _size(n: View, equation: _Equation, i: int, axis: int) -> int:
-    """Size of operand `i` along an axis of the space; 1 if there is no such operand."""
-    return equation.shape(i, n.shape(i))[axis] if i < len(equation.terms) else 1
 
 
 def _by_weight(
@@ -193,8 +207,8 @@ def _made(
     flat = Factor(ids, tuple(range(len(order))))
     if rows:
         n.atoms.rows(flat, _ROWS)
-    else:
-        n.atoms.box(flat)
+    elif len(own) > 1:
+        flat = n.rows(flat)
     return rename_axes((flat,), order.__getitem__, equation.rank)
 
 

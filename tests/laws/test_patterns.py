@@ -167,6 +167,9 @@ DROP_HEADS = {
     "attention_fused_qkv": (1, 3, 1, 3),
     "attention_inferred_heads": (1, 3, 1, 3),
     "attention_gqa": (1, 2, 1, 2),
+    "einsum_of_heads": (1, 3, 1, 3),
+    "einsum_weights_of_heads": (1, 3, 1, 3),
+    "lstm_bidirectional": (1, 16, 1, 16),
 }
 
 
