@@ -24,7 +24,7 @@ from edgec.ops.tracing import LabelContext
 from edgec.ops.view import Barrier, Cost, View, product
 
 _DIRECTION = "is all that a direction of the recurrent layer has"
-_TIME = "is the batch or the time of a recurrent layer"
+_TIME = "is the batch, the time or the direction of a recurrent layer"
 
 
 @dataclass(frozen=True)
@@ -95,6 +95,8 @@ def _start(n: LabelContext, i: int, state: Labels, ids: Ids) -> None:
         n.use(i, state)
     elif n.has(i) and state:
         given = n.labels(i)
+        for axis in (0, 1):
+            given = n.atoms.fix(given, axis, _TIME)
         if on_axis(given, 2) is None:
             n.atoms.pin(ids, "starts from a state that stays whole")
         meet_labels(n, [state, given], [n.shape(i), n.shape(i)])

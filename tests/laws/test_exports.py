@@ -27,9 +27,13 @@ EXPECTED = {
     "lstm_sentences": (1, 40, 1, 40),  # the last states of both layers are stacked: one width
     "gru_tagger": (2, 40, 1, 40),
     "gru_seq2seq": (1, 10, 1, 10),
-    "rnn_tagger": (1, 10, 1, 10),
+    "rnn_tagger": (2, 20, 1, 20),
+    "lstm_cells": (1, 10, 1, 10),
     "yolo_optimized": (38, 620, 2, 620),
     "mobilenet_v3_optimized": (19, 833, 1, 833),
+    "gru_tagger_optimized": (2, 40, 1, 40),
+    "rnn_tagger_optimized": (1, 10, 1, 10),
+    "lstm_cells_optimized": (1, 10, 1, 10),
 }
 
 
@@ -39,6 +43,7 @@ SIZES = {
     "lstm_sentences": (5, 2, 6),
     "gru_tagger": (2, 5, 6),
     "gru_seq2seq": (2, 5, 6),
+    "gru_tagger_optimized": (2, 5, 6),
 }
 
 

@@ -127,6 +127,8 @@ EXPECTED = {
     "lstm_encoder_decoder": (2, 17, 1, 17),
     "lstm_shared_weights": (1, 8, 1, 8),
     "lstm_options": (1, 8, 1, 8),
+    "lstm_filled_states": (1, 8, 1, 8),
+    "gru_learned_state": (1, 8, 2, 8),
     "einsum_mlp": (1, 8, 1, 8),
     "einsum_ellipsis": (1, 8, 1, 8),
     "einsum_of_heads": (2, 24, 1, 24),
@@ -139,7 +141,7 @@ EXPECTED = {
     "einsum_of_two_networks": (1, 8, 0, 8),
     "einsum_meets_an_input": (0, 0, 1, 0),
     "einsum_diagonal": (0, 0, 2, 0),
-    "einsum_of_three": (0, 0, 1, 0),
+    "einsum_of_three": (0, 0, 2, 0),
 }
 
 # Only channels that nothing reads can go from these: masking them changes nothing.

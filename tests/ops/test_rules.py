@@ -189,5 +189,5 @@ def test_every_repair_is_needed(op_type: str, monkeypatch: pytest.MonkeyPatch) -
 def test_the_operators_that_name_channel_counts() -> None:
     assert REPAIRED == [
         "Conv", "ConvTranspose", "LSTM", "GRU", "RNN", "LRN", "Resize", "Reshape", "Expand",
-        "Shape", "Split", "Slice", "Gather", "Pad",
+        "Shape", "ConstantOfShape", "Split", "Slice", "Gather", "Pad",
     ]  # fmt: skip

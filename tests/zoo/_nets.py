@@ -287,3 +287,18 @@ class Seq2Seq(nn.Module):
         _, state = self.encoder(x)
         y: Tensor = self.head(self.decoder(x.roll(1, -1), state)[0])
         return y
+
+
+class Cells(nn.Module):
+    """A loop in Python over an LSTM cell that starts from zeros: [batch, 5, 6] → [batch, 4]."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.cell, self.head = nn.LSTMCell(6, 10), nn.Linear(10, 4)
+
+    def forward(self, x: Tensor) -> Tensor:
+        h = c = x.new_zeros(x.shape[0], 10)
+        for step in x.unbind(1):
+            h, c = self.cell(step, (h, c))
+        y: Tensor = self.head(h)
+        return y

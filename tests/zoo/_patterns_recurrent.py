@@ -147,4 +147,35 @@ TEXTS: dict[str, str] = {
   s = Squeeze(h, ax)
   y = MatMul(s, w1)
 }""",
+    # The graph computes the batch and spells the width out.
+    "lstm_filled_states": """
+(float[N,7,6] x) => (y)
+<float[1,32,6] w, float[1,32,8] r, int64[1] zero = {0}, int64[1] one = {1},
+ int64[1] width = {8}, float half = {0.5}, int64[1] ax = {1}, float[8,4] w1>
+{
+  s = Shape(x)
+  n = Slice(s, zero, one)
+  e = Transpose<perm = [1,0,2]>(x)
+  t = Concat<axis = 0>(one, n, width)
+  h0 = Expand(half, t)
+  c0 = ConstantOfShape<value = float[1] {-0.5}>(t)
+  h = LSTM<hidden_size = 8>(e, w, r, , , h0, c0)
+  q = Squeeze(h, ax)
+  y = MatMul(q, w1)
+}""",
+    "gru_learned_state": """
+(float[N,7,6] x) => (y)
+<float[2,24,6] w, float[2,24,8] r, float[2,1,8] start, int64[1] zero = {0}, int64[1] one = {1},
+ int64[1] two = {2}, int64[1] width = {8}, int64[3] flat = {0, 0, -1}, float[16,4] w1>
+{
+  s = Shape(x)
+  n = Slice(s, zero, one)
+  e = Transpose<perm = [1,0,2]>(x)
+  t = Concat<axis = 0>(two, n, width)
+  h0 = Expand(start, t)
+  h = GRU<hidden_size = 8, direction = "bidirectional">(e, w, r, , , h0)
+  p = Transpose<perm = [0,2,1,3]>(h)
+  f = Reshape(p, flat)
+  y = MatMul(f, w1)
+}""",
 }

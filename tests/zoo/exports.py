@@ -104,6 +104,7 @@ MODULES: dict[str, Callable[[], torch.nn.Module]] = {
     "gru_tagger": partial(_tagger, "GRU", num_layers=2, bidirectional=True),
     "gru_seq2seq": partial(_net, "Seq2Seq"),
     "rnn_tagger": partial(_tagger, "RNN"),
+    "lstm_cells": partial(_net, "Cells"),
 }
 
 # Input shapes and symbolic dims of the networks that do not take 2 images of 64 x 64.
@@ -115,6 +116,7 @@ _INPUTS: dict[str, tuple[tuple[int, ...], dict[int, str]]] = {
     "gru_tagger": _RECURRENT,
     "gru_seq2seq": _RECURRENT,
     "rnn_tagger": ((2, 5, 6), {0: "batch"}),  # the exporter writes its steps out
+    "lstm_cells": ((2, 5, 6), {0: "batch"}),
 }
 
 
@@ -199,7 +201,8 @@ def export(name: str) -> ir.Model:
     return ir.from_proto(_cached(name))
 
 
+_TWICE = ("yolo", "mobilenet_v3", "gru_tagger", "rnn_tagger", "lstm_cells")
+
 EXPORTS: dict[str, Callable[[], ir.Model]] = {
-    name: partial(export, name)
-    for name in [*MODULES, *(f"{name}{OPTIMIZED}" for name in ("yolo", "mobilenet_v3"))]
+    name: partial(export, name) for name in [*MODULES, *(f"{name}{OPTIMIZED}" for name in _TWICE)]
 }
