@@ -2,12 +2,13 @@
 
 stream            runs a model batch by batch and yields chosen intermediate values
 channel_moments   mean and variance per channel of chosen values
-consumer_moments  the same for the inputs of all layers with weights, in one pass
+consumer_moments  the same for what the matrices of all layers read, in one pass
 position_spread   standard deviations per output position, on one batch
 """
 
 from __future__ import annotations
 
+import math
 import tempfile
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence, Sized
 from dataclasses import dataclass
@@ -27,8 +28,11 @@ from edgec.model import release_pages, to_bytes
 Array = NDArray[Any]
 Floats = NDArray[np.float64]
 Run = Callable[[Mapping[str, Array]], dict[str, Array]]
+Reader = tuple[str, int]  # a layer (its first output with a name), the input at which its matrix is
+Axes = int | tuple[int, ...]
 
 WEIGHTED = ("Conv", "ConvTranspose", "Gemm", "MatMul")
+RECURRENT = ("LSTM", "GRU", "RNN")
 _QUIET = 3  # ONNX Runtime logs errors only
 _MAPPED_BYTES = 8 << 20  # weights from here on go through a file, which a session maps: no copies
 
@@ -55,9 +59,12 @@ class Moments:
     count: int
 
     @classmethod
-    def of(cls, values: Array, axis: int) -> Moments:
-        """Moments of one array over all axes but `axis`."""
-        rows = np.moveaxis(values, axis, -1).reshape(-1, values.shape[axis]).astype(np.float64)
+    def of(cls, values: Array, axis: Axes) -> Moments:
+        """Moments of one array over all axes but `axis`; of several axes, the last runs fastest."""
+        axes = (axis,) if isinstance(axis, int) else axis
+        channels = math.prod(values.shape[a] for a in axes)
+        rows = np.moveaxis(values, axes, range(-len(axes), 0)).reshape(-1, channels)
+        rows = rows.astype(np.float64)
         return cls(rows.mean(0), rows.var(0), len(rows))
 
     def merged(self, other: Moments) -> Moments:
@@ -248,23 +255,46 @@ def channel_axis(node: ir.Node) -> int:
 
 
 def channel_moments(
-    model: ir.Model, axes: Mapping[str, int], data: Batches, batch_size: int = 16
-) -> dict[str, Moments]:
-    """Mean and variance per channel of values; `axes` maps each name to its channel axis."""
-    found: dict[str, Moments] = {}
-    for values in stream(model, list(axes), data, batch_size):
-        for name, axis in axes.items():
+    model: ir.Model, axes: Collection[tuple[str, Axes]], data: Batches, batch_size: int = 16
+) -> dict[tuple[str, Axes], Moments]:
+    """Mean and variance per channel of values; `axes` are their names and channel axes."""
+    found: dict[tuple[str, Axes], Moments] = {}
+    for values in stream(model, {name for name, _ in axes}, data, batch_size):
+        for name, axis in axes:
             new = Moments.of(values[name], axis)
-            found[name] = found[name].merged(new) if name in found else new
+            found[name, axis] = found[name, axis].merged(new) if (name, axis) in found else new
     return found
 
 
-def consumer_moments(model: ir.Model, data: Batches, batch_size: int = 16) -> dict[str, Moments]:
-    """Moments of the input channels of every layer with weights: node output name → Moments."""
-    layers = weighted_layers(model)
-    inputs = {_in(node): channel_axis(node) for node in layers}
-    found = channel_moments(model, inputs, data, batch_size)
-    return {node.outputs[0].name or "": found[_in(node)] for node in layers if _in(node) in found}
+def reader(node: ir.Node, index: int) -> Reader:
+    """How the matrix at one input of a layer is called in `consumer_moments`."""
+    return next((value.name for value in node.outputs if value.name), ""), index
+
+
+def consumer_moments(model: ir.Model, data: Batches, batch_size: int = 16) -> dict[Reader, Moments]:
+    """Moments of the channels that the matrix of every layer reads."""
+    read: dict[Reader, tuple[str, Axes]] = {
+        reader(n, 1): (_in(n), channel_axis(n)) for n in weighted_layers(model)
+    }
+    read |= _read_by_recurrent(model)
+    found = channel_moments(model, set(read.values()), data, batch_size)
+    return {reader: found[value] for reader, value in read.items() if value in found}
+
+
+def _read_by_recurrent(model: ir.Model) -> dict[Reader, tuple[str, Axes]]:
+    """A recurrent layer reads its input by one matrix and its own output by another."""
+    read: dict[Reader, tuple[str, Axes]] = {}
+    for node in model.graph:
+        if node.op_type not in RECURRENT or node.domain:
+            continue
+        if node.inputs[0] is not None and node.inputs[0].const_value is None:
+            read[reader(node, 1)] = (_in(node), -1)
+        outputs, last = [v.name or "" for v in node.outputs], node.attributes.get_int("layout", 0)
+        if outputs[0]:
+            read[reader(node, 2)] = (outputs[0], (2, 3) if last else (1, 3))
+        elif len(outputs) > 1 and outputs[1]:  # the last state stands for all
+            read[reader(node, 2)] = (outputs[1], (1, 2) if last else (0, 2))
+    return read
 
 
 def position_spread(model: ir.Model, data: Batches, batch_size: int = 256) -> dict[str, Spread]:

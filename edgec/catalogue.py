@@ -16,9 +16,10 @@ from edgec.passes.prune.criteria import CRITERIA
 from edgec.passes.prune.prune import Prune
 from edgec.passes.repair import REPAIRS
 from edgec.passes.sequences import SplitSequences
+from edgec.passes.states import ZeroStates
 
 PASSES: tuple[type[Pass], ...] = (
-    NameNodes, Fold, SplitSequences, DropExpands, Prune, FuseBatchNorm,
+    NameNodes, Fold, SplitSequences, DropExpands, ZeroStates, Prune, FuseBatchNorm,
 )  # fmt: skip
 """In the order in which a build runs them."""
 

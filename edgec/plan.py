@@ -291,8 +291,11 @@ def taken(array: np.ndarray, cuts: Sequence[Cut]) -> np.ndarray:
     if prod(shape) != int(keep.sum()):
         subject = f"plan: cuts of '{cuts[0].initializer}'"
         raise UsageError(subject, "blocks keep unequal numbers of indices")
-    # In row-major order the kept elements of a box are those of the smaller array.
-    return array[keep].reshape(shape)
+    # With the axes that blocks cut each in its way moved last, the kept elements of a box are, in
+    # row-major order, those of the smaller array.
+    order = sorted(range(array.ndim), key=lambda axis: axis in by_block)
+    kept = array.transpose(order)[keep.transpose(order)].reshape([shape[axis] for axis in order])
+    return kept.transpose(np.argsort(order))
 
 
 def _cut(place: Place) -> Cut:

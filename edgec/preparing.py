@@ -9,6 +9,7 @@ from edgec.passes.expands import DropExpands
 from edgec.passes.fold import Fold
 from edgec.passes.names import NameNodes
 from edgec.passes.sequences import SplitSequences
+from edgec.passes.states import ZeroStates
 
 
 def prepared(model: ir.Model, context: Context) -> ir.Model:
@@ -18,6 +19,6 @@ def prepared(model: ir.Model, context: Context) -> ir.Model:
         model: A model as `edgec.load` returns it.
         context: Notes which passes ran.
     """
-    for step in (NameNodes(), Fold(), SplitSequences(), DropExpands()):
+    for step in (NameNodes(), Fold(), SplitSequences(), DropExpands(), ZeroStates()):
         model = step(model, context)
     return model

@@ -13,7 +13,7 @@ from typing import ClassVar
 import numpy as np
 import onnx_ir as ir
 
-from edgec.graph.facts import Facts, facts_of
+from edgec.graph.facts import Facts, facts_of, split_sizes
 from edgec.graph.names import Names
 from edgec.model import input_shapes
 from edgec.passes.base import Context, Pass
@@ -38,7 +38,7 @@ class SplitSequences(Pass):
 
 
 def _rewrite(model: ir.Model, node: ir.Node, facts: Facts) -> bool:
-    sizes = _sizes(node, facts)
+    sizes = split_sizes(node, [None if v is None else facts[v] for v in node.inputs])
     users = [user for user, _ in node.outputs[0].uses()]
     picks = [_position(user, facts) for user in users]
     if sizes is None or not users or any(p is None for p in picks):
@@ -63,27 +63,12 @@ def _rewrite(model: ir.Model, node: ir.Node, facts: Facts) -> bool:
     model.graph.insert_before(node, split)
     for user, position in zip(users, picks, strict=True):
         assert position is not None
-        user.outputs[0].replace_all_uses_with(
-            split.outputs[position % len(sizes)], replace_graph_outputs=True
-        )
+        part = split.outputs[position % len(sizes)]
+        facts[part] = facts[user.outputs[0]]  # for a sequence that is made of it
+        user.outputs[0].replace_all_uses_with(part, replace_graph_outputs=True)
         model.graph.remove(user, safe=True)
     model.graph.remove(node, safe=True)
     return True
-
-
-def _sizes(node: ir.Node, facts: Facts) -> list[int] | None:
-    x = node.inputs[0]
-    shape = None if x is None else facts[x].shape
-    if shape is None or len(node.inputs) < 2 or node.inputs[1] is None:
-        return None  # without sizes the elements lose the axis (keepdims)
-    split = facts[node.inputs[1]].const
-    if split is None:
-        return None
-    size = shape[node.attributes.get_int("axis", 0)]
-    if split.ndim:
-        return [int(s) for s in split]
-    step = int(split)
-    return [min(step, size - start) for start in range(0, size, step)]
 
 
 def _position(user: ir.Node, facts: Facts) -> int | None:

@@ -56,6 +56,11 @@ def test_rows_over_two_axes() -> None:
     assert taken(weight, [cut])[..., 0].tolist() == [[0, 2, 5, 7], [9, 11, 12, 14]]
 
 
+def test_rows_that_follow_the_axis() -> None:
+    cut = Cut("w", 0, 3, ((0, 1), (1, 2)), "in", "n", 1, rows=((1, 2),))
+    assert taken(np.arange(6).reshape(3, 2), [cut]).tolist() == [[0, 3], [2, 5]]
+
+
 def test_a_dropped_block_keeps_nothing() -> None:
     cuts = (
         Cut("w", 1, 3, ((0, 2), ()), "in", "conv", 1, rows=((0, 2),)),

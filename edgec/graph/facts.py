@@ -69,6 +69,7 @@ class _Inference:
         self.opsets = dict(model.graph.opset_imports)
         self.imports = [onnx.helper.make_opsetid(d, v) for d, v in self.opsets.items()]
         self.ir_version = model.ir_version
+        self.parts: dict[ir.Value, list[Fact]] = {}  # of sequences
 
     def outputs(self, node: ir.Node, x: Sequence[Fact | None]) -> list[Fact]:
         """Facts of the node's outputs; what cannot be told stays None."""
@@ -81,6 +82,13 @@ class _Inference:
         if node.op_type == "Size" and x[0] is not None and x[0].shape is not None:
             value = np.asarray(np.prod(x[0].shape, dtype=np.int64))
             return [Fact(ir.DataType.INT64, (), value)]
+        if node.op_type == "SplitToSequence":
+            self.parts[node.outputs[0]] = _parts(node, x)
+            return declared
+        if node.op_type == "SequenceAt" and node.inputs[0] in self.parts:
+            parts, position = self.parts[node.inputs[0]], x[1].const if x[1] is not None else None
+            if position is not None and -len(parts) <= int(position) < len(parts):
+                return [parts[int(position)]]
         if any(
             a.type in (ir.AttributeType.GRAPH, ir.AttributeType.GRAPHS)
             for a in node.attributes.values()
@@ -141,6 +149,33 @@ class _Inference:
             _merged(inferred.get(name), fact)
             for name, fact in zip(proto.output, declared, strict=True)
         ]
+
+
+def split_sizes(node: ir.Node, x: Sequence[Fact | None]) -> list[int] | None:
+    """Sizes of the elements that SplitToSequence makes; None if they are unknown or lose an axis.
+
+    Args:
+        node: The node.
+        x: Facts of its inputs.
+    """
+    if len(x) < 2 or x[0] is None or x[1] is None:
+        return None  # without sizes the elements lose the axis (keepdims)
+    shape, split = x[0].shape, x[1].const
+    if shape is None or split is None:
+        return None
+    size = shape[node.attributes.get_int("axis", 0)]
+    if split.ndim:
+        return [int(s) for s in split]
+    step = int(split)
+    return [min(step, size - start) for start in range(0, size, step)]
+
+
+def _parts(node: ir.Node, x: Sequence[Fact | None]) -> list[Fact]:
+    sizes = split_sizes(node, x)
+    if sizes is None or x[0] is None or x[0].shape is None:
+        return []
+    axis, shape = node.attributes.get_int("axis", 0) % len(x[0].shape), x[0].shape
+    return [Fact(x[0].dtype, (*shape[:axis], size, *shape[axis + 1 :])) for size in sizes]
 
 
 def _known(value: NDArray[Any], fact: Fact) -> Fact:

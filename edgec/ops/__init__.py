@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from types import MappingProxyType
 
-from edgec.ops import conv, elementwise, linear, norm, pool, select, shape
+from edgec.ops import conv, einsum, elementwise, linear, norm, pool, recurrent, select, shape
 from edgec.ops.rule import OpRule
 
 
@@ -22,7 +22,15 @@ def _table(*rows: tuple[OpRule, ...]) -> Mapping[str, OpRule]:
 
 
 RULES = _table(
-    conv.RULES, linear.RULES, norm.RULES, elementwise.RULES, pool.RULES, shape.RULES, select.RULES
+    conv.RULES,
+    linear.RULES,
+    einsum.RULES,
+    recurrent.RULES,
+    norm.RULES,
+    elementwise.RULES,
+    pool.RULES,
+    shape.RULES,
+    select.RULES,
 )
 
 

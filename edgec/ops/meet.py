@@ -9,6 +9,7 @@ along one of its axes, it makes channels there: y[…, c] = x[…, 0] · w[c].
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from itertools import combinations
 
 from edgec.ops.labels import Factor, Labels, line_labels, on_axis, rename_axes
 from edgec.ops.tracing import LabelContext
@@ -36,28 +37,27 @@ def meet_labels(
             continue
         if any(s[axis] > 1 and h is None for s, h in zip(shapes, holders, strict=True)):
             operands = [list(n.atoms.fix(tuple(own), axis, _WHOLE)) for own in operands]
+    factors = [factor for own in operands for factor in own]
+    for a, b in combinations(factors, 2):
+        if set(a.order) & set(b.order):
+            n.atoms.unite(a.ids, b.ids)
     result: list[Factor] = []
-    for own in operands:
-        for factor in own:
-            _join(n, result, factor)
+    for factor in factors:
+        _join(n, result, factor)
     return tuple(result)
 
 
 def _join(n: LabelContext, result: list[Factor], factor: Factor) -> None:
-    """Adds `factor` to `result`, tying it to the factors that share an axis with it."""
+    """Adds `factor` to `result`, unless its axes are taken by factors that it is tied to."""
     overlapping = [f for f in result if set(f.order) & set(factor.order)]
-    for other in overlapping:
-        n.atoms.unite(factor.ids, other.ids)
-        if set(factor.order) == set(other.order):
-            return
     if not overlapping:
         result.append(factor)
-        return
     for other in overlapping:
-        result.remove(other)
-        settled = n.atoms.settle(other)
-        if settled is not None:
-            result.append(settled)
+        if set(other.order) != set(factor.order):
+            result.remove(other)
+            settled = n.atoms.settle(other)
+            if settled is not None:
+                result.append(settled)
 
 
 def adopt(n: LabelContext, i: int, result: Labels, rank: int, own: Labels = ()) -> Labels:

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 import numpy as np
 
 from edgec.ops.examples import HEADER, between_convs, between_gemms
-from edgec.ops.labels import Labels, index, rename_axes, reshape
+from edgec.ops.labels import Labels, along, index, rename_axes, reshape
 from edgec.ops.repairing import RepairContext
 from edgec.ops.rule import OpRule, free
 from edgec.ops.tracing import LabelContext
@@ -48,18 +50,48 @@ def _transpose(n: LabelContext) -> None:
 
 
 def _expand(n: LabelContext) -> None:
-    shift = len(n.out_shape()) - len(n.shape(0))
-    n.give(rename_axes(n.labels(0), lambda a: a + shift, len(n.out_shape())))
+    rank = len(n.out_shape())
+    shift = rank - len(n.shape(0))
+    repeated = (1,) * shift + tuple(n.shape(0)) if n.is_param(0) else n.out_shape()
+    labels = rename_axes(n.labels(0), lambda a: a + shift, rank)
+    n.give(labels + _repeats(n, 1, [a for a in range(rank) if repeated[a] == 1]))
+
+
+def _constant_of_shape(n: LabelContext) -> None:
+    n.give(_repeats(n, 0, range(len(n.out_shape()))))
+
+
+def _repeats(n: LabelContext, i: int, axes: Iterable[int]) -> Labels:
+    """Channels of their own for axes along which a constant is repeated, as in an initial state.
+
+    Any number of repeats will do where the graph spells it out (in the shape at input `i`). What it
+    computes is the size of something else.
+    """
+    dtype, rank = n.y[0].dtype, len(n.out_shape())
+    if dtype is None or not dtype.is_floating_point():
+        return ()
+    shift = rank - n.shape(i)[0]
+    sizes = [(a, n.out_shape()[a]) for a in axes if a >= shift and n.settled(i, a - shift)]
+    return tuple(along(n.fresh(size), axis, rank) for axis, size in sizes if size > 1)
 
 
 def _expand_repair(n: RepairContext) -> None:
-    target = n.const(1)
+    _resize(n, 1)
+
+
+def _constant_of_shape_repair(n: RepairContext) -> None:
+    _resize(n, 0)
+
+
+def _resize(n: RepairContext, i: int) -> None:
+    """Writes the new sizes into the shape at input `i`, except where it says 1 (any size)."""
+    target = n.const(i)
     old, new = n.out_shape(), n.new_out_shape()
     if target is None or old == new:
         return
     shift = len(old) - target.size
     n.set_dims(
-        1,
+        i,
         [
             None if entry == 1 or old[axis + shift] == new[axis + shift] else new[axis + shift]
             for axis, entry in enumerate(target.ravel().tolist())
@@ -209,11 +241,14 @@ RULES = (
     ),
     OpRule(
         "ConstantOfShape",
-        _silent,
+        _constant_of_shape,
         free,
-        between_gemms(
-            "s = Shape(x)\n  o = ConstantOfShape(s)\n  m = ReduceMax(o)\n  b = Add(a, m)"
-        ),
+        HEADER + "example (float[N,6] x) => (y)\n"
+        "<float[6,8] w1, float[8,4] w2, int64[1] i = {0}, int64[1] j = {1}, int64[1] k = {8}>\n"
+        "{ s = Shape(x)  n = Slice(s, i, j)  t = Concat<axis=0>(n, k)\n"
+        "  o = ConstantOfShape<value = float[1] {0.5}>(t)\n"
+        "  a = Gemm(x, w1)  b = Sub(o, a)  c = Relu(b)  y = Gemm(c, w2) }",
+        _constant_of_shape_repair,
     ),
     OpRule(
         "Constant", _silent, free, between_convs("c = Constant<value_float=0.5>()\n  b = Mul(a, c)")

@@ -14,19 +14,24 @@ Sources of the formulas:
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from edgec.calibration.moments import Moments, Spread
+from edgec.calibration.moments import Moments, Reader, Spread, reader
 from edgec.errors import UsageError
 from edgec.graph.channels import ChannelGroups
 from edgec.passes.prune.members import Member, members
 
 Floats = NDArray[np.float64]
-_MATRIX_OPS = {"Conv", "ConvTranspose", "Gemm", "MatMul"}
+# Operator → the inputs that may be its matrices; other weights (biases, states) are not compared.
+_MATRICES: Mapping[str, tuple[int, ...]] = {
+    "Conv": (1,), "ConvTranspose": (1,), "Gemm": (0, 1), "MatMul": (0, 1), "Einsum": (0, 1),
+    "LSTM": (1, 2), "GRU": (1, 2), "RNN": (1, 2),
+}  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -36,13 +41,14 @@ class Evidence:
     Attributes:
         groups: The analysed model.
         rng: For `random`.
-        moments: Per consumer (name of its output): mean and variance of each input channel.
+        moments: Per consumer (name of its output, input of the matrix): mean and variance of each
+            channel that the matrix reads.
         spreads: Per consumer: σ(out)/σ(in) per output channel.
     """
 
     groups: ChannelGroups
     rng: np.random.Generator
-    moments: Mapping[str, Moments] | None = None
+    moments: Mapping[Reader, Moments] | None = None
     spreads: Mapping[str, Spread] | None = None
 
 
@@ -63,7 +69,9 @@ class Criterion:
 
 def _weights(evidence: Evidence) -> list[Member]:
     return [
-        m for m in members(evidence.groups) if m.node.op_type in _MATRIX_OPS and m.weight.ndim > 1
+        m
+        for m in members(evidence.groups)
+        if m.index in _MATRICES.get(m.node.op_type, ()) and m.weight.ndim > 1
     ]
 
 
@@ -94,17 +102,26 @@ def _fpgm(evidence: Evidence) -> Floats:
     units = evidence.groups.units
     total = np.full(units, np.nan)
     for member in _weights(evidence):
-        if member.role != "out" or member.line.rows:
+        if member.role != "out":
             continue
-        filters = np.moveaxis(member.weight, member.line.axis, 0).reshape(
-            member.weight.shape[member.line.axis], -1
-        )
-        squares = np.square(filters).sum(1)
-        distances = np.sqrt(np.maximum(squares[:, None] + squares - 2 * filters @ filters.T, 0))
-        sums = np.bincount(member.line.units.ravel(), distances.sum(1), minlength=units)
-        own = np.unique(member.line.units)
-        total[own] = np.nan_to_num(total[own]) + sums[own]
+        for filters, own in _blocks(member):
+            squares = np.square(filters).sum(1)
+            distances = np.sqrt(np.maximum(squares[:, None] + squares - 2 * filters @ filters.T, 0))
+            sums = np.bincount(own, distances.sum(1), minlength=units)
+            own = np.unique(own)
+            total[own] = np.nan_to_num(total[own]) + sums[own]
     return total
+
+
+def _blocks(member: Member) -> Iterator[tuple[NDArray[Any], NDArray[np.int64]]]:
+    """Filters [n, …] and their units int64[n]; of each row by itself where rows differ."""
+    line, weight = member.line, member.weight
+    order = (*line.rows, line.axis)
+    front = range(len(order))
+    filters = np.moveaxis(weight, order, front)
+    units = np.moveaxis(line.units, order, front).reshape(filters.shape[: len(order)])
+    for row in np.ndindex(filters.shape[: len(order) - 1]):
+        yield filters[row].reshape(len(filters[row]), -1), units[row]
 
 
 def _bn_gamma(evidence: Evidence) -> Floats:
@@ -135,7 +152,7 @@ def _flap(evidence: Evidence) -> Floats:
     units = evidence.groups.units
     total, seen = np.zeros(units), np.zeros(units, bool)
     for member in _weights(evidence):
-        moments = evidence.moments.get(member.node.outputs[0].name or "")
+        moments = evidence.moments.get(reader(member.node, member.index))
         if member.role != "in" or moments is None:
             continue
         variance = _along(member, moments.var)
@@ -150,9 +167,10 @@ def _along(member: Member, per_channel: Floats) -> Floats:
     axis, rank = member.line.axis, member.weight.ndim
     if not member.line.rows:
         return per_channel.reshape([-1 if a == axis else 1 for a in range(rank)])
-    groups = len(per_channel) // member.weight.shape[axis]  # grouped convolution: (g, i) per row
+    # Groups of a convolution, directions of a recurrent layer: (g, i) for each of the rows of g.
+    groups = len(per_channel) // member.weight.shape[axis]
     rows = np.repeat(per_channel.reshape(groups, -1), member.weight.shape[0] // groups, axis=0)
-    return rows.reshape(*rows.shape, *[1] * (rank - 2))
+    return rows.reshape([member.weight.shape[a] if a in (0, axis) else 1 for a in range(rank)])
 
 
 def _beta_rank(evidence: Evidence) -> Floats:

@@ -73,13 +73,32 @@ def test_moments_do_not_depend_on_the_batches(batch_size: int) -> None:
     model, x = model_of(NET), normal(50, 3, 8, 8)
     found = consumer_moments(model, Samples({"x": x}), batch_size)
     everything = next(stream(model, ["x", "r", "f"], Samples({"x": x}), 50))
-    assert set(found) == {"h", "k", "y"}
+    assert set(found) == {("h", 1), ("k", 1), ("y", 1)}
     for name, source in {"h": "x", "k": "r", "y": "f"}.items():
         rows = np.moveaxis(everything[source], 1, -1).reshape(-1, everything[source].shape[1])
         rows = rows.astype(np.float64)
-        assert found[name].count == len(rows)
-        np.testing.assert_allclose(found[name].mean, rows.mean(0), rtol=1e-5, atol=1e-7)
-        np.testing.assert_allclose(found[name].var, rows.var(0), rtol=1e-5)
+        assert found[name, 1].count == len(rows)
+        np.testing.assert_allclose(found[name, 1].mean, rows.mean(0), rtol=1e-5, atol=1e-7)
+        np.testing.assert_allclose(found[name, 1].var, rows.var(0), rtol=1e-5)
+
+
+@pytest.mark.parametrize("outputs", ["h", "h, last", ", last"])
+def test_a_recurrent_layer_reads_its_input_and_its_own_output(outputs: str) -> None:
+    result = "last" if "last" in outputs else "h"
+    model = model_of(
+        "(float[5,2,3] x) => (y) <float[2,12,3] w, float[2,12,4] r>"
+        f'{{ {outputs} = GRU<hidden_size=4, direction="bidirectional">(x, w, r)'
+        f"  y = Relu({result}) }}"
+    )
+    x = normal(5, 2, 3)
+    found = consumer_moments(model, Samples({"x": x}))
+    name = outputs.split(",")[0] or "last"
+    assert set(found) == {(name, 1), (name, 2)}
+    np.testing.assert_allclose(found[name, 1].mean, x.mean((0, 1)), rtol=1e-5, atol=1e-7)
+    (state,) = stream(model, [name], Samples({"x": x}))
+    over = (0, 2) if name == "h" else (1,)
+    np.testing.assert_allclose(found[name, 2].mean, state[name].mean(over).ravel(), rtol=1e-5)
+    assert len(found[name, 2].var) == 8
 
 
 def test_merging_keeps_a_small_variance_on_a_large_mean() -> None:

@@ -13,6 +13,7 @@ from laws.attacks import ATTACKS, TEXTS
 # model: groups, units that can be removed, pins, units that the permutation law moved
 EXPECTED = {
     "gate_per_row": (1, 12, 1, 12),
+    "rows_and_columns_meet_heads": (0, 0, 2, 0),
     "gate_per_column": (1, 4, 1, 4),
     "gate_per_row_computed": (1, 3, 1, 3),
     "gate_per_column_computed": (1, 4, 1, 4),

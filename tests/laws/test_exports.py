@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import onnx_ir as ir
 import pytest
 from zoo.exports import EXPORTS
 
+from edgec.model import load
 from laws import Found, obey
 
 # export: groups, units that can be removed, pins, units that the permutation law moved
@@ -21,14 +23,37 @@ EXPECTED = {
     "yolo": (38, 620, 2, 620),
     "ssd": (7, 152, 6, 152),
     "cnn_dynamic_batch": (3, 40, 1, 40),
+    "lstm_tagger": (1, 10, 1, 10),
+    "lstm_sentences": (1, 40, 1, 40),  # the last states of both layers are stacked: one width
+    "gru_tagger": (2, 40, 1, 40),
+    "gru_seq2seq": (1, 10, 1, 10),
+    "rnn_tagger": (2, 20, 1, 20),
+    "lstm_cells": (1, 10, 1, 10),
     "yolo_optimized": (38, 620, 2, 620),
     "mobilenet_v3_optimized": (19, 833, 1, 833),
+    "gru_tagger_optimized": (2, 40, 1, 40),
+    "rnn_tagger_optimized": (1, 10, 1, 10),
+    "lstm_cells_optimized": (1, 10, 1, 10),
 }
+
+
+# A dim that is neither static nor the batch has to be given; the graph keeps it symbolic.
+SIZES = {
+    "lstm_tagger": (2, 5, 6),
+    "lstm_sentences": (5, 2, 6),
+    "gru_tagger": (2, 5, 6),
+    "gru_seq2seq": (2, 5, 6),
+    "gru_tagger_optimized": (2, 5, 6),
+}
+
+
+def exported(name: str) -> ir.Model:
+    return load(EXPORTS[name](), inputs={"x": SIZES[name]} if name in SIZES else None)
 
 
 @pytest.mark.parametrize("name", EXPORTS)
 def test_export(name: str) -> None:
-    found = obey(EXPORTS[name](), draws=2)
+    found = obey(exported(name), draws=2)
     assert found == Found(*EXPECTED[name], found.changed)
     assert found.changed > 0.1
 
@@ -42,3 +67,11 @@ def test_dynamic_batch(batch: int) -> None:
     """What is cut for one batch size holds for another."""
     found = obey(EXPORTS["cnn_dynamic_batch"](), dims={"batch": batch})
     assert found == Found(*EXPECTED["cnn_dynamic_batch"], found.changed)
+
+
+@pytest.mark.parametrize("name", SIZES)
+@pytest.mark.parametrize(("batch", "time"), [(1, 9), (3, 4)])
+def test_dynamic_batch_and_time(name: str, batch: int, time: int) -> None:
+    """What is cut for one length holds for another."""
+    found = obey(exported(name), dims={"batch": batch, "time": time})
+    assert found == Found(*EXPECTED[name], found.changed)

@@ -34,6 +34,8 @@ FOUND = {
     "ConvTranspose": (2, 14, 14),
     "Gemm": (2, 18, 18),
     "MatMul": (2, 24, 24),
+    "Einsum": (2, 24, 24),
+    **dict.fromkeys(("LSTM", "GRU", "RNN"), (1, 12, 12)),
     "GroupNormalization": (0, 0, 0),  # statistics across channels
     "LRN": (1, 6, 0),  # neighbours may not change places
     **dict.fromkeys(("Softmax", "LogSoftmax", "Hardmax"), (1, 8, 8)),
@@ -51,6 +53,11 @@ BY_HAND = {
     "ConvTranspose": (8 * 6 * 6 * 3 * 2 * 2, 0),  # inputs [1,8,6,6], each to 3 outputs, 2x2
     "Gemm": (5 * 10 * 8, 0),
     "MatMul": (2 * 3 * 5 * 5 * 4, 0),  # 2 samples, 3 heads, queries, keys, width
+    # 5 steps of 2 samples in 2 directions: gates times width 6 from 4 inputs and 6 units
+    "Einsum": (2 * 3 * 5 * 5 * 4, 0),
+    "LSTM": (20 * 24 * 10, 20 * 6 * (15 + 6)),
+    "GRU": (20 * 18 * 10, 20 * 6 * 12),
+    "RNN": (20 * 6 * 10, 20 * 6),
     "BatchNormalization": (0, 2 * 768),
     "LRN": (0, (1 + 2 + 4) * 768),  # square, sum of 3, then scale, bias, power, division
     "Relu": (0, 768),
@@ -67,7 +74,7 @@ BY_HAND = {
     **dict.fromkeys(
         ("Identity", "Cast", "Dropout", "Reshape", "Transpose", "Concat", "Split", "Slice",
          "Gather", "Pad", "Expand", "Tile", "Flatten", "Squeeze", "Unsqueeze", "DepthToSpace",
-         "SpaceToDepth", "Shape", "Constant"),
+         "SpaceToDepth", "Shape", "Constant", "ReverseSequence"),
         (0, 0),
     ),
 }  # fmt: skip
@@ -181,6 +188,6 @@ def test_every_repair_is_needed(op_type: str, monkeypatch: pytest.MonkeyPatch) -
 
 def test_the_operators_that_name_channel_counts() -> None:
     assert REPAIRED == [
-        "Conv", "ConvTranspose", "LRN", "Resize", "Reshape", "Expand", "Shape", "Split", "Slice",
-        "Gather", "Pad",
+        "Conv", "ConvTranspose", "LSTM", "GRU", "RNN", "LRN", "Resize", "Reshape", "Expand",
+        "Shape", "ConstantOfShape", "Split", "Slice", "Gather", "Pad",
     ]  # fmt: skip

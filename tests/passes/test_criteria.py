@@ -60,9 +60,36 @@ def test_lamp_divides_by_what_is_not_smaller() -> None:
 
 
 def test_flap_is_the_share_of_output_variance() -> None:
-    moments = {"y": Moments(np.zeros(3), np.asarray([1.0, 2.0, 3.0]), 10)}
+    moments = {("y", 1): Moments(np.zeros(3), np.asarray([1.0, 2.0, 3.0]), 10)}
     power = np.asarray([1 * 1.0, 2 * 4.0, 3 * 5.0])
     assert raw("flap", moments=moments) == pytest.approx((power / power.sum()).tolist())
+
+
+def test_flap_and_fpgm_of_a_layer_in_two_directions() -> None:
+    model = model_of(
+        "(float[3,1,2] x) => (y) <float[2,2,2] w, float[2,2,2] r, float[4,3] v,"
+        " int64[3] flat = {3,1,4}>"
+        '{ h = RNN<hidden_size=2, direction="bidirectional">(x, w, r)'
+        "  t = Transpose<perm=[0,2,1,3]>(h)  f = Reshape(t, flat)  y = MatMul(f, v) }"
+    )
+    w, r, v = (model.graph.initializers[n].const_value.numpy() for n in "wrv")  # type: ignore[union-attr]
+    groups = channel_groups(model)
+    own, read = np.asarray([[1.0, 2.0], [3.0, 4.0]]), np.asarray([4.0, 3.0, 2.0, 1.0])
+    moments = {
+        ("h", 2): Moments(np.zeros(4), own.ravel(), 10),
+        ("y", 1): Moments(np.zeros(4), read, 10),
+    }
+    evidence = Evidence(groups, np.random.default_rng(0), moments)
+    recurrent, last = (r**2).sum(1) * own, (v**2).sum(1) * read
+    expected = recurrent.ravel() / recurrent.sum() + last / last.sum()
+    factor = groups.trace.labels[model.graph[-1].inputs[0]][0]  # type: ignore[index]
+    units = groups.unit_of[factor.ids.ravel()]
+    assert CRITERIA["flap"].score(evidence)[units] == pytest.approx(expected)
+    apart = [np.linalg.norm(a[d, 0] - a[d, 1]) for d in (0, 0, 1, 1) for a in (w, r)]
+    assert CRITERIA["fpgm"].score(evidence)[units] == pytest.approx(
+        np.add(apart[::2], apart[1::2]),
+        rel=1e-3,  # differences of squares, in float32
+    )
 
 
 def test_beta_rank_scales_mean_weight_by_the_change_of_spread() -> None:

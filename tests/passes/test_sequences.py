@@ -39,6 +39,17 @@ def test_parts_of_given_sizes(sizes: str) -> None:
     assert [len(g.units) for g in channel_groups(model)] == [3]
 
 
+def test_a_sequence_behind_another_one() -> None:
+    model, context, ops = rewritten(
+        "s = SplitToSequence<axis=1>(h, sizes)  a = SequenceAt(s, i0)"
+        "  t = SplitToSequence<axis=-3>(a, i1)  b = SequenceAt(t, i0)  c = SequenceAt(t, last)"
+        "  m = Mul(b, c)  n = Add(m, a)  y = Conv(n, v)"
+    )
+    assert ops == ["Conv", "Split", "Split", "Mul", "Add", "Conv"]
+    assert context.records["split-sequences"] == {"rewritten": 2}
+    assert [v.name for v in model.graph.outputs] == ["y"]
+
+
 def test_a_computed_position_stays() -> None:
     _, context, ops = rewritten(
         "s = SplitToSequence<axis=1>(h, sizes)  m = ReduceMin<keepdims=0>(h)  n = Sub(m, m)"

@@ -7,6 +7,7 @@ powers of two) where the original's are.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -241,4 +242,63 @@ class FlattenCnn(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         h = self.c2(self.c1(x))
         y: Tensor = self.l2(F.relu(self.l1(h.view(h.shape[0], -1))))
+        return y
+
+
+class Tagger(nn.Module):
+    """A recurrent layer and a linear one at every step: [batch, time, 6] → [batch, time, 4]."""
+
+    def __init__(self, cell: type[nn.LSTM | nn.GRU | nn.RNN], **options: Any) -> None:
+        super().__init__()
+        self.cell = cell(6, 10, batch_first=True, **options)
+        self.head = nn.Linear(20 if self.cell.bidirectional else 10, 4)
+
+    def forward(self, x: Tensor) -> Tensor:
+        y: Tensor = self.head(self.cell(x)[0])
+        return y
+
+
+class SentenceClassifier(nn.Module):
+    """The last states of both directions of the upper of two layers: [time, batch, 6] → [batch, 4].
+
+    As in countless tutorials: `cat(h[-2], h[-1])`.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.cell = nn.LSTM(6, 10, num_layers=2, bidirectional=True)
+        self.head = nn.Linear(20, 4)
+
+    def forward(self, x: Tensor) -> Tensor:
+        _, (h, _) = self.cell(x)
+        y: Tensor = self.head(torch.cat([h[-2], h[-1]], 1))
+        return y
+
+
+class Seq2Seq(nn.Module):
+    """A GRU whose last state starts another; both read the same [batch, time, 6]."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.encoder, self.decoder = (nn.GRU(6, 10, batch_first=True) for _ in range(2))
+        self.head = nn.Linear(10, 4)
+
+    def forward(self, x: Tensor) -> Tensor:
+        _, state = self.encoder(x)
+        y: Tensor = self.head(self.decoder(x.roll(1, -1), state)[0])
+        return y
+
+
+class Cells(nn.Module):
+    """A loop in Python over an LSTM cell that starts from zeros: [batch, 5, 6] → [batch, 4]."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.cell, self.head = nn.LSTMCell(6, 10), nn.Linear(10, 4)
+
+    def forward(self, x: Tensor) -> Tensor:
+        h = c = x.new_zeros(x.shape[0], 10)
+        for step in x.unbind(1):
+            h, c = self.cell(step, (h, c))
+        y: Tensor = self.head(h)
         return y

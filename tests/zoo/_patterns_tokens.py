@@ -1,4 +1,4 @@
-"""Micro models over [batch, tokens, channels]: MLPs, gates, norms, attention, recurrence."""
+"""Micro models over [batch, tokens, channels]: MLPs, gates, norms, attention."""
 
 from __future__ import annotations
 
@@ -313,23 +313,5 @@ TEXTS: dict[str, str] = {
   g = Reshape(f, grid)
   r = Add(h, g)
   y = MatMul(r, w2)
-}""",
-    "lstm": """
-(float[7,2,6] x) => (y)
-<float[6,5] w0, float[1,32,5] w, float[1,32,8] r, float[1,64] b, int64[1] ax = {1}, float[8,4] w1>
-{
-  e = MatMul(x, w0)
-  h = LSTM<hidden_size = 8>(e, w, r, b)
-  s = Squeeze(h, ax)
-  y = MatMul(s, w1)
-}""",
-    "gru": """
-(float[7,2,6] x) => (y)
-<float[6,5] w0, float[1,24,5] w, float[1,24,8] r, float[1,48] b, int64[1] ax = {1}, float[8,4] w1>
-{
-  e = MatMul(x, w0)
-  h = GRU<hidden_size = 8, linear_before_reset = 1>(e, w, r, b)
-  s = Squeeze(h, ax)
-  y = MatMul(s, w1)
 }""",
 }

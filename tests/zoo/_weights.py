@@ -31,6 +31,8 @@ ROLES: Mapping[tuple[str, int], str] = {
     ("LSTM", 2): "matrix",
     ("GRU", 1): "matrix",
     ("GRU", 2): "matrix",
+    ("RNN", 1): "matrix",
+    ("RNN", 2): "matrix",
     ("BatchNormalization", 1): "scale",
     ("BatchNormalization", 4): "scale",
     ("InstanceNormalization", 1): "scale",

@@ -60,6 +60,15 @@ def _net(name: str) -> torch.nn.Module:
     return module
 
 
+def _tagger(cell: str, **options: Any) -> torch.nn.Module:
+    """`zoo._nets.Tagger` around the recurrent layer `cell` of torch."""
+    import torch
+
+    from zoo import _nets
+
+    return _nets.Tagger(getattr(torch.nn, cell), **options)
+
+
 _STAGES = {"hidden_sizes": [16, 24, 32, 48], "depths": [1, 1, 2, 1]}
 
 MODULES: dict[str, Callable[[], torch.nn.Module]] = {
@@ -90,6 +99,24 @@ MODULES: dict[str, Callable[[], torch.nn.Module]] = {
     "yolo": partial(_net, "Yolo"),
     "ssd": partial(_net, "SSD"),
     "cnn_dynamic_batch": partial(_net, "FlattenCnn"),
+    "lstm_tagger": partial(_tagger, "LSTM"),
+    "lstm_sentences": partial(_net, "SentenceClassifier"),
+    "gru_tagger": partial(_tagger, "GRU", num_layers=2, bidirectional=True),
+    "gru_seq2seq": partial(_net, "Seq2Seq"),
+    "rnn_tagger": partial(_tagger, "RNN"),
+    "lstm_cells": partial(_net, "Cells"),
+}
+
+# Input shapes and symbolic dims of the networks that do not take 2 images of 64 x 64.
+_RECURRENT = ((2, 5, 6), {0: "batch", 1: "time"})
+_INPUTS: dict[str, tuple[tuple[int, ...], dict[int, str]]] = {
+    "cnn_dynamic_batch": ((2, 1, 8, 8), {0: "batch"}),
+    "lstm_tagger": _RECURRENT,
+    "lstm_sentences": ((5, 2, 6), {0: "time", 1: "batch"}),
+    "gru_tagger": _RECURRENT,
+    "gru_seq2seq": _RECURRENT,
+    "rnn_tagger": ((2, 5, 6), {0: "batch"}),  # the exporter writes its steps out
+    "lstm_cells": ((2, 5, 6), {0: "batch"}),
 }
 
 
@@ -97,10 +124,9 @@ def _export(name: str) -> onnx.ModelProto:
     """The export of network `name`, weights seeded; what torch prints on the way is dropped."""
     import torch
 
-    shape, dynamic = (2, 3, 64, 64), None
-    if name == "cnn_dynamic_batch":
-        shape, dynamic = (2, 1, 8, 8), {0: torch.export.Dim("batch")}
     module_name = name.removesuffix(OPTIMIZED)
+    shape, symbolic = _INPUTS.get(module_name, ((2, 3, 64, 64), {}))
+    dynamic = {axis: torch.export.Dim(dim) for axis, dim in symbolic.items()}
     with _silence(), torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
         module = _enliven(MODULES[module_name]()).eval()
@@ -110,7 +136,7 @@ def _export(name: str) -> onnx.ModelProto:
             dynamo=True,
             optimize=name.endswith(OPTIMIZED),
             opset_version=OPSET,
-            dynamic_shapes=(dynamic,) if dynamic else None,
+            dynamic_shapes=(dynamic,) if symbolic else None,
             verbose=False,
         )
     assert program is not None
@@ -175,7 +201,8 @@ def export(name: str) -> ir.Model:
     return ir.from_proto(_cached(name))
 
 
+_TWICE = ("yolo", "mobilenet_v3", "gru_tagger", "rnn_tagger", "lstm_cells")
+
 EXPORTS: dict[str, Callable[[], ir.Model]] = {
-    name: partial(export, name)
-    for name in [*MODULES, *(f"{name}{OPTIMIZED}" for name in ("yolo", "mobilenet_v3"))]
+    name: partial(export, name) for name in [*MODULES, *(f"{name}{OPTIMIZED}" for name in _TWICE)]
 }

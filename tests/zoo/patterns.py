@@ -12,10 +12,23 @@ from functools import partial
 
 import onnx_ir as ir
 
-from zoo import _patterns_conv, _patterns_layout, _patterns_tokens, model_of
+from zoo import (
+    _patterns_conv,
+    _patterns_einsum,
+    _patterns_layout,
+    _patterns_recurrent,
+    _patterns_tokens,
+    model_of,
+)
+
+_TEXTS = (
+    _patterns_conv.TEXTS,
+    _patterns_layout.TEXTS,
+    _patterns_tokens.TEXTS,
+    _patterns_recurrent.TEXTS,
+    _patterns_einsum.TEXTS,
+)
 
 PATTERNS: dict[str, Callable[[], ir.Model]] = {
-    name: partial(model_of, text)
-    for texts in (_patterns_conv.TEXTS, _patterns_layout.TEXTS, _patterns_tokens.TEXTS)
-    for name, text in texts.items()
+    name: partial(model_of, text) for texts in _TEXTS for name, text in texts.items()
 }

@@ -56,10 +56,11 @@ g (float[2,3,6,5] x) => (float[2,4,6,5] y)
 }""",
     "operator_without_a_rule": """
 (float[2,3,6,6] x) => (y)
-<float[8,3,1,1] w0, float[8,8,1,1] w1, float[4,8,1,1] w2>
+<float[8,3,1,1] w0, int64[2] ax = {2, 3}, float[8,8,1,1] w1, float[4,8,1,1] w2>
 {
   h = Conv(x, w0)
-  u = Einsum<equation = "bchw,bchv->bcwv">(h, h)
+  d = Det(h)
+  u = Unsqueeze(d, ax)
   f = Conv(u, w1)
   y = Conv(f, w2)
 }""",

@@ -14,6 +14,21 @@ TEXTS: dict[str, str] = {
   f = Reshape(g, back)
   y = Conv(f, w1)
 }""",
+    "rows_and_columns_meet_heads": """
+(float[2,6] x) => (y)
+<float[6,12] wh, int64[3] heads = {2, 3, 4}, float[6,3] wr, int64[1] last = {2}, float[6,4] wc,
+ int64[1] middle = {1}, float[4,5] w1>
+{
+  h = MatMul(x, wh)
+  a = Reshape(h, heads)
+  r = MatMul(x, wr)
+  b = Unsqueeze(r, last)
+  c = MatMul(x, wc)
+  d = Unsqueeze(c, middle)
+  s = Add(b, d)
+  z = Add(a, s)
+  y = MatMul(z, w1)
+}""",
     "gate_per_column": """
 (float[2,3,4,3] x) => (y)
 <float[12,3,1,1] w0, int64[5] apart = {2, 3, 4, 4, 3}, float[1,1,4,1,1] gate,
