@@ -155,6 +155,9 @@ def _slice_repair(n: RepairContext) -> None:
             bounds.append(None)
             continue
         kept = _positions(alive, np.arange(n.shape(0)[axis])[part])
+        if not kept.size:
+            bounds.append((0, 0, 1))
+            continue
         steps = np.unique(np.diff(kept))
         if len(steps) > 1:
             value = n.insert("Gather", [value, n.constant(kept)], {"axis": axis})

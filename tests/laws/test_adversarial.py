@@ -171,6 +171,7 @@ EXPECTED = {
     "table_looked_up_by_length": (1, 8, 2, 8),
     "rotary_by_frequencies": (1, 2, 1, 2),
     "norm_expanded": (1, 8, 1, 8),
+    "slice_of_nothing": (1, 8, 1, 8),
     "half_precision": (1, 8, 1, 0),
     "double_precision": (1, 2, 1, 2),
     "if_reads_a_hidden_value": (0, 0, 2, 0),

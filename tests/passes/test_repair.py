@@ -220,7 +220,15 @@ def test_the_last_layer_before_a_sum_makes_the_sum_right() -> None:
     assert errors[True] < 1e-4
 
 
-@pytest.mark.parametrize("name", PATTERNS)
+# Samples go along the first axis of every input; of others there are none (edgec refuses them).
+SAMPLED = [
+    name
+    for name, make in PATTERNS.items()
+    if len({value.shape[0] for value in make().graph.inputs if value.shape}) < 2
+]
+
+
+@pytest.mark.parametrize("name", SAMPLED)
 def test_no_pattern_gets_worse(name: str) -> None:
     model = PATTERNS[name]()
     groups = channel_groups(model)

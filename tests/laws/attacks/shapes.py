@@ -331,6 +331,15 @@ TEXTS: dict[str, str] = {
   d = Div(h, e)
   y = MatMul(d, w1)
 }""",
+    "slice_of_nothing": """
+(float[2,5,6] x) => (y)
+<float[6,8] w0, int64[1] eight = {8}, int64[1] end = {99}, int64[1] last = {2}, float[8,4] w1>
+{
+  h = MatMul(x, w0)
+  e = Slice(h, eight, end, last)
+  c = Concat<axis = -1>(h, e)
+  y = MatMul(c, w1)
+}""",
     "half_precision": """
 (float[2,3,6,5] x) => (y)
 <float[8,3,1,1] w0, float[8,1,1] p, float[4,8,1,1] w1>
