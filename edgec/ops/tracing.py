@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -99,6 +99,18 @@ class LabelContext(View):
             if other != axis:
                 labels = self.atoms.fix(labels, other, why)
         return self.atoms.line(labels, axis)
+
+    def whole(self, axes: Iterable[int], why: str, i: int = 0) -> Labels:
+        """Labels of input `i` whose `axes` stay whole, as the node mixes along them (`why`)."""
+        labels = self.labels(i)
+        for axis in axes:
+            labels = self.atoms.blend(labels, axis, why)
+        return labels
+
+    def keep(self, i: int, why: str) -> None:
+        """Keeps all of input `i` whole, because of `why`; an initializer stays as it is anyway."""
+        if self.has(i) and not self.is_param(i):
+            self.atoms.pin_all(self.labels(i), why)
 
     def fresh(self, size: int) -> Ids:
         """Atoms for an axis that this node's weight makes: int64[size]; one channel is fixed."""

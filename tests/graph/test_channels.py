@@ -21,9 +21,9 @@ def analysed(name: str) -> ChannelGroups:
     ("name", "why"),
     [
         ("softmax_channels", "Softmax compares these channels with each other"),
-        ("cumsum_channels", "is summed along this axis"),
+        ("cumsum_channels", "is accumulated along this axis"),
         ("reduce_channels", "ReduceMean counts these channels"),
-        ("group_norm", "statistics are taken across these channels"),
+        ("layer_norm", "statistics are taken across these channels"),
         ("channels_into_batch", "is convolved along this axis"),
         ("lstm", "edgec has no rule for operator LSTM"),
         ("unknown_operator", "edgec has no rule for operator com.microsoft::QuickGelu"),

@@ -34,10 +34,27 @@ FOUND = {
     "ConvTranspose": (2, 14, 14),
     "Gemm": (2, 18, 18),
     "MatMul": (2, 24, 24),
-    "GroupNormalization": (0, 0, 0),  # statistics across channels
+    "GroupNormalization": (1, 3, 3),  # whole groups
     "LRN": (1, 6, 0),  # neighbours may not change places
     **dict.fromkeys(("Softmax", "LogSoftmax", "Hardmax"), (1, 8, 8)),
     **dict.fromkeys(("Unsqueeze", "ConstantOfShape", "Range"), (1, 8, 8)),
+    **dict.fromkeys(
+        ("AffineGrid", "STFT", "HannWindow", "HammingWindow", "BlackmanWindow", "MelWeightMatrix"),
+        (1, 8, 8),
+    ),
+    **dict.fromkeys(  # what these look at stays whole
+        (
+            "EyeLike",
+            "NonZero",
+            "NonMaxSuppression",
+            "Unique",
+            "RandomNormalLike",
+            "RandomUniformLike",
+            "Bernoulli",
+            "Multinomial",
+        ),
+        (0, 0, 0),
+    ),
     "DepthToSpace": (1, 3, 3),
     "Gather": (2, 5, 5),
     "Pad": (3, 13, 13),
@@ -181,6 +198,6 @@ def test_every_repair_is_needed(op_type: str, monkeypatch: pytest.MonkeyPatch) -
 
 def test_the_operators_that_name_channel_counts() -> None:
     assert REPAIRED == [
-        "Conv", "ConvTranspose", "LRN", "Resize", "Reshape", "Expand", "Shape", "Split", "Slice",
-        "Gather", "Pad",
+        "Conv", "ConvTranspose", "GroupNormalization", "LRN", "Resize", "MaxUnpool",
+        "CenterCropPad", "Reshape", "Expand", "Shape", "Split", "Slice", "Pad", "Gather",
     ]  # fmt: skip
