@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 from edgec.ops.examples import HEADER, between_convs, between_gemms
-from edgec.ops.meet import meet_apart
 from edgec.ops.pool import sized_repair
-from edgec.ops.rule import OpRule, free, per_output
+from edgec.ops.rule import OpRule, Stop, free, per_output
 from edgec.ops.tracing import LabelContext
 from edgec.ops.view import Cost, Fact, View, product
 
@@ -29,12 +28,6 @@ def _roi(n: LabelContext) -> None:
 def _affine_grid(n: LabelContext) -> None:
     """Places of samples: no channels, though `size` names their count."""
     n.keep(0, _PLACES)
-
-
-def _unpool(n: LabelContext) -> None:
-    """Indices count all elements before them, so samples and channels must be the pooled ones."""
-    whole = (0, *range(2, len(n.shape(0))))
-    n.give(meet_apart(n, {0: whole, 1: whole}, "is unpooled along this axis"))
 
 
 def _unpooled(n: View) -> list[Fact]:
@@ -113,7 +106,7 @@ RULES = (
     ),
     OpRule(
         "MaxUnpool",
-        _unpool,
+        Stop("is unpooled by indices, which count its channels"),
         free,
         between_convs(
             "p, i = MaxPool<kernel_shape=[2,2], strides=[2,2]>(a)\n"
@@ -121,7 +114,6 @@ RULES = (
             ", int64[4] size = {2,6,8,8}",
             result="float[2,4,8,8] y",
         ),
-        sized_repair(2),
         infer=_unpooled,
     ),
     OpRule(

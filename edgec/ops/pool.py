@@ -19,12 +19,9 @@ _ADDITIVE = {"ReduceSum", "ReduceL1", "ReduceL2", "ReduceSumSquare"}
 def _pool(n: LabelContext) -> None:
     labels = n.whole(range(2, len(n.shape(0))), _POOLED)
     n.give(labels)
-    for out, indices in enumerate(n.node.outputs[1:], 1):
-        # Indices count channels. Only MaxUnpool, which counts the same ones, may read others.
-        undone = all(reader.op_type == "MaxUnpool" and slot == 1 for reader, slot in indices.uses())
-        if indices.is_graph_output() or not undone:
+    for indices in n.node.outputs[1:]:
+        if indices.uses() or indices.is_graph_output():
             n.atoms.pin_all(labels, "is pooled with indices, which count its channels")
-        n.give(labels, out)
 
 
 def _pool_cost(n: View) -> Cost:
