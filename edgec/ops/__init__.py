@@ -17,6 +17,7 @@ from edgec.ops import (
     matrix,
     norm,
     pool,
+    quant,
     random,
     scatter,
     search,
@@ -39,7 +40,7 @@ def _table(*rows: tuple[OpRule, ...]) -> Mapping[str, OpRule]:
 RULES = _table(
     conv.RULES, linear.RULES, norm.RULES, elementwise.RULES, pool.RULES, image.RULES,
     shape.RULES, select.RULES, gather.RULES, scatter.RULES, search.RULES, matrix.RULES,
-    signal.RULES, random.RULES,
+    signal.RULES, random.RULES, quant.RULES,
 )  # fmt: skip
 
 

@@ -28,7 +28,6 @@ def analysed(name: str) -> ChannelGroups:
         ("lstm", "edgec has no rule for operator LSTM"),
         ("unknown_operator", "edgec has no rule for operator com.microsoft::QuickGelu"),
         ("if_reads_a_hidden_value", "edgec has no rule for operator If"),
-        ("computed_kernel", "computes its weight at run time"),
         ("times_a_vector", "multiplies a vector"),
         ("output_is_hidden", "is a graph output"),
         ("tied_embedding", "is looked up by a computed index"),

@@ -34,6 +34,7 @@ FOUND = {
     "ConvTranspose": (2, 14, 14),
     "Gemm": (2, 18, 18),
     "MatMul": (2, 24, 24),
+    "DequantizeLinear": (2, 12, 12),
     "GroupNormalization": (1, 3, 3),  # whole groups
     "LRN": (1, 6, 0),  # neighbours may not change places
     **dict.fromkeys(("Softmax", "LogSoftmax", "Hardmax"), (1, 8, 8)),
@@ -44,6 +45,7 @@ FOUND = {
     ),
     **dict.fromkeys(  # what these look at stays whole
         (
+            "MaxUnpool",
             "EyeLike",
             "NonZero",
             "NonMaxSuppression",
@@ -198,6 +200,6 @@ def test_every_repair_is_needed(op_type: str, monkeypatch: pytest.MonkeyPatch) -
 
 def test_the_operators_that_name_channel_counts() -> None:
     assert REPAIRED == [
-        "Conv", "ConvTranspose", "GroupNormalization", "LRN", "Resize",
+        "Conv", "DeformConv", "ConvTranspose", "GroupNormalization", "LRN", "Resize",
         "CenterCropPad", "Reshape", "Expand", "Shape", "Split", "Slice", "Pad", "Gather",
     ]  # fmt: skip
