@@ -31,6 +31,7 @@ _RANDOM = {
     "RandomNormal", "RandomNormalLike", "RandomUniform", "RandomUniformLike", "Multinomial",
     "Bernoulli",
 }  # fmt: skip
+_STORED = {"DequantizeLinear"}  # its result is larger than the integers that it reads
 
 
 @dataclass(frozen=True)
@@ -44,7 +45,7 @@ class Fold(Pass):
         settled, types = _settled(model)
         opsets = dict(model.graph.opset_imports)
         for node in list(model.graph):
-            if node.op_type in _RANDOM or len(node.outputs) == 0:
+            if node.op_type in _RANDOM | _STORED or len(node.outputs) == 0:
                 continue
             if node.op_type == "CastLike":
                 _spell_cast(node, types)

@@ -26,6 +26,7 @@ _RANDOM = {
     "RandomNormal", "RandomNormalLike", "RandomUniform", "RandomUniformLike", "Multinomial",
     "Bernoulli",
 }  # fmt: skip
+_STORED = {"DequantizeLinear"}  # stays in the graph, so what it makes is no constant
 
 
 def facts_of(model: ir.Model, input_shapes: Mapping[str, Sequence[int]]) -> Facts:
@@ -106,7 +107,7 @@ class _Inference:
         proto = ir.serde.serialize_node(node)
         found = self._shapes(node, proto, x, version, declared)
         known = [fact.const for fact in x if fact is not None]
-        if all(c is not None for c in known) and node.op_type not in _RANDOM:
+        if all(c is not None for c in known) and node.op_type not in _RANDOM | _STORED:
             small = all(f.shape is not None and int(np.prod(f.shape)) <= _SMALL for f in found)
             if small:
                 feeds = {

@@ -8,7 +8,25 @@ from __future__ import annotations
 from collections.abc import Mapping
 from types import MappingProxyType
 
-from edgec.ops import conv, einsum, elementwise, linear, norm, pool, recurrent, select, shape
+from edgec.ops import (
+    conv,
+    einsum,
+    elementwise,
+    gather,
+    image,
+    linear,
+    matrix,
+    norm,
+    pool,
+    quant,
+    random,
+    recurrent,
+    scatter,
+    search,
+    select,
+    shape,
+    signal,
+)
 from edgec.ops.rule import OpRule
 
 
@@ -22,16 +40,10 @@ def _table(*rows: tuple[OpRule, ...]) -> Mapping[str, OpRule]:
 
 
 RULES = _table(
-    conv.RULES,
-    linear.RULES,
-    einsum.RULES,
-    recurrent.RULES,
-    norm.RULES,
-    elementwise.RULES,
-    pool.RULES,
-    shape.RULES,
-    select.RULES,
-)
+    conv.RULES, linear.RULES, einsum.RULES, recurrent.RULES, norm.RULES, elementwise.RULES,
+    pool.RULES, image.RULES, shape.RULES, select.RULES, gather.RULES, scatter.RULES,
+    search.RULES, matrix.RULES, signal.RULES, random.RULES, quant.RULES,
+)  # fmt: skip
 
 
 def rule_for(domain: str, op_type: str) -> OpRule | None:

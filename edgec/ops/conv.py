@@ -21,37 +21,77 @@ from edgec.ops.view import Barrier, Cost, View, product
 
 _GROUPS = "is all that a group of the convolution has"
 _SPATIAL = "is convolved along this axis"
+_WEIGHT = "is an axis of a kernel"
+_WHOLE = "is multiplied with an axis that stays whole"
 
 
 def _conv_labels(n: LabelContext) -> None:
-    _convolution(n, transposed=False)
+    n.give_line(convolution(n), 1)
 
 
 def _conv_transpose_labels(n: LabelContext) -> None:
-    _convolution(n, transposed=True)
+    n.give_line(convolution(n, transposed=True), 1)
 
 
-def _convolution(n: LabelContext, *, transposed: bool) -> None:
+def convolution(n: LabelContext, *, transposed: bool = False, bias: int = 2) -> Ids | None:
+    """Ties input, weight and bias; the atoms of the output's channels.
+
+    Args:
+        n: A node whose inputs 0 and 1 are those of Conv.
+        transposed: Whether it is a ConvTranspose.
+        bias: Which input is the bias.
+    """
     group = int(n.attr("group", 1))
     channels = n.shape(0)[1]
     outputs = n.shape(1)[1] * group if transposed else n.shape(1)[0]
-    if not n.is_param(1):
-        raise Barrier("computes its weight at run time")
     x = n.only(0, 1, _SPATIAL)
     i, o = channels // group, outputs // group
     rank = len(n.shape(1))
-    if group == 1:
+    in_axis, out_axis = (0, 1) if transposed else (1, 0)
+    y: Ids | None
+    if group > 1 and x is not None and (group >= max(i, o) or min(i, o) == 1):
+        y = _whole_groups(n, x, group, o)
+        _tie_weight(n, line_labels(x if transposed else y, 0, rank))
+    elif not n.is_param(1):
+        if group > 1:
+            raise Barrier("computes the weight of a grouped convolution at run time")
+        y = _computed_weight(n, x, in_axis, out_axis)
+    elif group == 1:
         y = n.fresh(outputs)
-        in_axis, out_axis = (0, 1) if transposed else (1, 0)
         labels = line_labels(y, out_axis, rank) + line_labels(x, in_axis, rank)
         n.use(1, labels, reads=(in_axis,), tie=True)
-    elif x is not None and (group >= max(i, o) or min(i, o) == 1):
-        y = _whole_groups(n, x, group, o)
-        n.use(1, line_labels(x if transposed else y, 0, rank), tie=True)
     else:
         y = _equal_counts(n, x, group, i, o, rank, transposed)
-    n.use_line(2, y)
-    n.give_line(y, 1)
+    n.use_line(bias, y)
+    return y
+
+
+def _tie_weight(n: LabelContext, labels: Labels) -> None:
+    """The weight of a convolution whose groups go as a whole: one line, along its first axis."""
+    if n.is_param(1):
+        n.use(1, labels, tie=True)
+        return
+    own = n.only(1, 0, _WEIGHT)
+    for factor in labels:
+        if own is None:
+            n.atoms.pin(factor.ids, _WHOLE)
+        else:
+            n.atoms.unite(factor.ids.ravel(), own)
+
+
+def _computed_weight(n: LabelContext, x: Ids | None, in_axis: int, out_axis: int) -> Ids | None:
+    """A weight that is no initializer: dequantized, normalised, or made from activations."""
+    for axis in range(len(n.shape(1))):
+        if axis not in (in_axis, out_axis):
+            n.atoms.fix(n.labels(1), axis, _WEIGHT)
+    reads, makes = n.line(1, in_axis), n.line(1, out_axis)
+    if x is not None and reads is not None:
+        n.atoms.unite(x, reads)
+        n.mix(0, line_labels(x, 1, len(n.shape(0))))
+    for alone in (x, reads):
+        if alone is not None and (x is None or reads is None):
+            n.atoms.pin(alone, _WHOLE)
+    return makes
 
 
 def _whole_groups(n: LabelContext, x: Ids, group: int, o: int) -> Ids:
@@ -79,7 +119,17 @@ def _equal_counts(
     return y
 
 
-def _conv_cost(n: View) -> Cost:
+def _deform_conv(n: LabelContext) -> None:
+    """As Conv, at sampled places; an offset group is a run of channels that share their places."""
+    n.keep(2, "says where another tensor is sampled")
+    n.keep(4, "weighs where another tensor is sampled")
+    runs, x = int(n.attr("offset_group", 1)), n.only(0, 1, _SPATIAL)
+    if x is not None and runs > 1:
+        n.atoms.rows(Factor(x.reshape(runs, -1), (0, 1)), "is all that an offset group has")
+    n.give_line(convolution(n, bias=3), 1)
+
+
+def conv_cost(n: View) -> Cost:
     weight = n.shape(1)
     return Cost(product(n.out_shape()) * product(weight[1:]), 0)
 
@@ -95,7 +145,7 @@ def _set_group(n: RepairContext, channels: int, per_group: int) -> None:
         n.set_int("group", group)
 
 
-def _conv_repair(n: RepairContext) -> None:
+def conv_repair(n: RepairContext) -> None:
     _set_group(n, n.new_shape(0)[1], n.new_shape(1)[1])
 
 
@@ -107,9 +157,19 @@ RULES = (
     OpRule(
         "Conv",
         _conv_labels,
-        _conv_cost,
+        conv_cost,
         between_convs("b = Conv<group=2>(a, g, h)", ", float[8,3,1,1] g, float[8] h", reads=8),
-        _conv_repair,
+        conv_repair,
+    ),
+    OpRule(
+        "DeformConv",
+        _deform_conv,
+        conv_cost,
+        between_convs(
+            "b = DeformConv<group=6>(a, g, t, h, m)",
+            ", float[6,1,3,3] g, float[6] h, float[2,18,6,6] t, float[2,9,6,6] m",
+        ),
+        conv_repair,
     ),
     OpRule(
         "ConvTranspose",

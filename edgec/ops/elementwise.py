@@ -116,6 +116,30 @@ RULES = (
         per_output(2),
         _example("b = Clip(a, l, h)", ", float l = {-0.5}, float h = {0.5}"),
     ),
+    *(
+        OpRule(
+            op,
+            _all,
+            per_output(),
+            _example(
+                f"r = Abs(a)\n  s = Mul(r, k)\n  i = Cast<to=13>(s)\n  c = {op}{way}(i, j)\n"
+                "  b = Cast<to=1>(c)",
+                ", float k = {16.0}, uint64 j = {3}",
+            ),
+        )
+        for op, way in (
+            ("BitwiseAnd", ""),
+            ("BitwiseOr", ""),
+            ("BitwiseXor", ""),
+            ("BitShift", '<direction="RIGHT">'),
+        )
+    ),
+    OpRule(
+        "BitwiseNot",
+        _first,
+        per_output(),
+        _example("i = Cast<to=6>(a)\n  c = BitwiseNot(i)\n  b = Cast<to=1>(c)", ""),
+    ),
     OpRule("Cast", _first, free, _example("b = Cast<to=1>(a)", "")),
     OpRule("CastLike", _first, free, _example("b = CastLike(a, x)", "")),
     OpRule("Identity", _first, free, _example("b = Identity(a)", "")),

@@ -9,16 +9,17 @@ from __future__ import annotations
 HEADER = '<ir_version: 10, opset_import: ["" : 21]>\n'
 
 
-def between_convs(body: str, weights: str = "", reads: int = 6) -> str:
+def between_convs(body: str, weights: str = "", reads: int = 6, result: str = "y") -> str:
     """A 6-channel convolution makes `a`, `body` turns it into `b`, a convolution reads `b`.
 
     Args:
         body: Text of the nodes from `a` (float[2,6,8,8]) to `b`.
         weights: More declarations for the value list, each preceded by a comma.
         reads: Channels of `b`.
+        result: The output, with its type where ONNX's own inference does not know the operator.
     """
     return HEADER + (
-        "example (float[2,3,8,8] x) => (y)\n"
+        f"example (float[2,3,8,8] x) => ({result})\n"
         f"<float[6,3,3,3] w1, float[4,{reads},1,1] w2{weights}>\n"
         "{ a = Conv<pads=[1,1,1,1]>(x, w1)\n"
         f"  {body}\n"

@@ -8,7 +8,7 @@ along one of its axes, it makes channels there: y[…, c] = x[…, 0] · w[c].
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from itertools import combinations
 
 from edgec.ops.labels import Factor, Labels, line_labels, on_axis, rename_axes
@@ -87,26 +87,42 @@ def adopt(n: LabelContext, i: int, result: Labels, rank: int, own: Labels = ()) 
     return tuple(kept)
 
 
-def _aligned(labels: Labels, own: int, rank: int) -> Labels:
-    """Labels of a value of rank `own`, its axes counted from the end as numpy does."""
-    return rename_axes(labels, lambda axis: axis + rank - own, rank)
-
-
 def meet(n: LabelContext, inputs: Sequence[int]) -> Labels:
     """The labels of an elementwise node over `inputs`, with numpy broadcasting."""
-    inputs = [i for i in inputs if n.has(i)]
+    return meet_apart(n, {i: () for i in inputs if n.has(i)}, _WHOLE)
+
+
+def meet_apart(n: LabelContext, whole: Mapping[int, Collection[int]], why: str) -> Labels:
+    """The labels of a node whose inputs meet along some axes, counted from the end as numpy does.
+
+    Args:
+        n: The node; its first output has the axes along which they meet.
+        whole: input → those of its axes along which it meets nothing and stays whole.
+        why: What the node does along these.
+    """
     rank = len(n.out_shape())
-    moving = [i for i in inputs if not n.is_param(i)]
+    moving = [i for i in whole if not n.is_param(i)]
+    adopting = [i for i in whole if n.is_param(i)]
     if not moving:
-        moving, inputs = inputs, []
-    aligned = [_aligned(n.labels(i), len(n.shape(i)), rank) for i in moving]
-    shapes = {i: (1,) * (rank - len(n.shape(i))) + tuple(n.shape(i)) for i in (*moving, *inputs)}
+        moving, adopting = adopting, []
+    aligned = [_aligned(n.whole(whole[i], why, i), len(n.shape(i)), rank) for i in moving]
+    shapes = {i: _shape(n, i, whole[i], rank) for i in whole}
     result = meet_labels(n, aligned, [shapes[i] for i in moving])
-    for i in inputs:
-        if n.is_param(i):
-            made = _made(n, i, shapes)
-            result = (*adopt(n, i, result, rank, made), *made)
+    for i in adopting:
+        made = () if any(whole.values()) else _made(n, i, shapes)
+        apart = {axis + rank - len(n.shape(i)) for axis in whole[i]}
+        own = tuple(f for f in result if not apart & set(f.order))
+        rest = tuple(f for f in result if apart & set(f.order))
+        for factor in rest:
+            if set(factor.order) - apart:
+                n.atoms.pin(factor.ids, why)
+        result = (*rest, *adopt(n, i, own, rank, made), *made)
     return result
+
+
+def _aligned(labels: Labels, own: int, rank: int) -> Labels:
+    """Labels of a value of rank `own`, its axes counted from the end."""
+    return rename_axes(labels, lambda axis: axis + rank - own, rank)
 
 
 def _made(n: LabelContext, i: int, shapes: Mapping[int, Sequence[int]]) -> Labels:
@@ -119,3 +135,9 @@ def _made(n: LabelContext, i: int, shapes: Mapping[int, Sequence[int]]) -> Label
         if size > 1 and all(shape[axis] == 1 for shape in others):
             lines += line_labels(n.fresh(size), axis, len(shapes[i]))
     return lines
+
+
+def _shape(n: LabelContext, i: int, whole: Collection[int], rank: int) -> list[int]:
+    """Sizes of input `i` where it meets others, 1 elsewhere: int[rank]."""
+    own = [1 if axis in whole else size for axis, size in enumerate(n.shape(i))]
+    return ([1] * rank + own)[len(own) :]

@@ -2,8 +2,9 @@
 
 A statistic taken over the channel axis changes when channels go, so such an axis is pinned unless
 norms may be crossed (`Freedom.across_norms`); the statistics are then those of the kept channels.
-LRN is the exception: a removed channel counts as zero in its neighbours' windows, and the cut
-graph spells that out (see `_lrn_repair`).
+There are exceptions. Whole groups of a group norm may go. And where a removed channel counts as
+zero, nothing changes: in an Lp norm, and in its neighbours' windows in LRN, which the cut graph
+spells out (see `_lrn_repair`).
 """
 
 from __future__ import annotations
@@ -12,12 +13,12 @@ import numpy as np
 import onnx_ir as ir
 
 from edgec.ops.examples import between_convs, between_gemms
-from edgec.ops.labels import Labels, line_labels
+from edgec.ops.labels import line_labels
 from edgec.ops.meet import adopt
 from edgec.ops.repairing import RepairContext
-from edgec.ops.rule import OpRule, per_output
+from edgec.ops.rule import OpRule, like_input, per_output
 from edgec.ops.tracing import LabelContext
-from edgec.ops.view import Cost, View, product
+from edgec.ops.view import Cost, Fact, View, product
 
 _STATISTICS = "statistics are taken across these channels"
 
@@ -40,27 +41,59 @@ def _instance_norm(n: LabelContext) -> None:
     n.give(rest + line_labels(x, 1, len(n.shape(0))))
 
 
-def _fixed_axes(n: LabelContext, axes: range | list[int], why: str) -> Labels:
-    labels = n.labels(0)
-    for axis in axes:
-        labels = n.atoms.blend(labels, axis, why)
-    return labels
-
-
 def _layer_norm(n: LabelContext) -> None:
     rank = len(n.shape(0))
     axes, params = range(n.axis("axis", -1), rank), [i for i in (1, 2) if n.has(i)]
     if not all(n.is_param(i) for i in params):
-        labels = _fixed_axes(n, axes, _STATISTICS)
+        labels = n.whole(axes, _STATISTICS)
     else:
-        labels = n.statistics(axes, _STATISTICS, params=params)
+        shifts = {i: rank - len(n.shape(i)) for i in params}
+        labels = n.statistics(axes, _STATISTICS, params=shifts)
         for i in params:
             labels = adopt(n, i, labels, rank)
     n.give(labels)
 
 
+def _layer_norm_facts(n: View) -> list[Fact]:
+    """The result, and per token its mean and inverse deviation."""
+    x, rank = n.fact(0), len(n.shape(0))
+    axis = n.axis("axis", -1)
+    moments = Fact(x.dtype, (*n.shape(0)[:axis], *[1] * (rank - axis)))
+    return [Fact(x.dtype, x.shape), *[moments] * (len(n.y) - 1)]
+
+
 def _group_norm(n: LabelContext) -> None:
-    n.give(_fixed_axes(n, range(1, len(n.shape(0))), _STATISTICS))
+    """A group is normalised by itself, so whole groups may go: each becomes one unit."""
+    groups = int(n.attr("num_groups"))
+    x = n.only(0, 1, _STATISTICS)
+    if groups == 1:
+        x = n.atoms.line(n.statistics([1], _STATISTICS, params={1: 1, 2: 1}), 1)
+        for i in (1, 2):
+            n.use_line(i, x)
+    elif x is not None:
+        rows = x.reshape(groups, -1)
+        n.atoms.unite(rows, rows[:, :1])
+        for i in (1, 2):  # before opset 21 one entry a group, from then on one a channel
+            n.use_line(i, rows[:, 0] if n.shape(i)[0] == groups else x)
+    n.give_line(x, 1)
+
+
+def _group_norm_repair(n: RepairContext) -> None:
+    groups, channels = int(n.attr("num_groups")), n.shape(0)[1]
+    n.set_int("num_groups", n.new_shape(0)[1] * groups // channels)
+
+
+def _lp_norm(n: LabelContext) -> None:
+    """A removed channel counts as zero, and adds nothing to the norm of the others."""
+    axis = n.axis()
+    mixed = tuple(f for f in n.labels(0) if f.order == (axis,))
+    n.mix(0, mixed)
+    n.give(n.labels(0) if mixed else n.whole([axis], _STATISTICS))
+
+
+def _mean_variance_norm(n: LabelContext) -> None:
+    rank = len(n.shape(0))
+    n.give(n.statistics([int(a) % rank for a in n.attr("axes", (0, 2, 3))], _STATISTICS))
 
 
 def _softmax(n: LabelContext) -> None:
@@ -70,7 +103,7 @@ def _softmax(n: LabelContext) -> None:
     else:
         axis = n.axis("axis", -1)
         axes = range(axis, axis + 1)
-    n.give(_fixed_axes(n, axes, f"{n.node.op_type} compares these channels with each other"))
+    n.give(n.whole(axes, f"{n.node.op_type} compares these channels with each other"))
 
 
 def _lrn_labels(n: LabelContext) -> None:
@@ -149,15 +182,38 @@ RULES = (
         between_convs(
             "n = LayerNormalization<axis=3>(a, s, t)\n  b = Relu(n)", ", float[8] s, float[8] t"
         ),
+        infer=_layer_norm_facts,  # ONNX Runtime writes it into models older than its opset, 17
+    ),
+    OpRule(
+        "RMSNormalization",
+        _layer_norm,
+        per_output(4),
+        between_convs("b = RMSNormalization<axis=3>(a, s)", ", float[8] s").replace(
+            '"" : 21', '"" : 23'
+        ),
+    ),
+    OpRule(
+        "MeanVarianceNormalization",
+        _mean_variance_norm,
+        per_output(4),
+        between_convs("b = MeanVarianceNormalization<axes=[0,2,3]>(a)"),
+        infer=like_input,  # ONNX's own stumbles over the default of `axes`
+    ),
+    OpRule(
+        "LpNormalization",
+        _lp_norm,
+        per_output(3),
+        between_convs("b = LpNormalization<axis=1>(a)"),
     ),
     OpRule(
         "GroupNormalization",
         _group_norm,
         per_output(6),
         between_convs(
-            "b = GroupNormalization<num_groups=2>(a, s, t)",
+            "b = GroupNormalization<num_groups=3>(a, s, t)",
             ", float[6] s, float[6] t, float[2,6,8,8] b",
         ),
+        _group_norm_repair,
     ),
     OpRule("LRN", _lrn_labels, _lrn_cost, between_convs("b = LRN<size=3>(a)"), _lrn_repair),
     *(

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 from edgec.ops.examples import HEADER, between_convs
 from edgec.ops.labels import Labels, rename_axes
 from edgec.ops.repairing import RepairContext
@@ -15,9 +17,7 @@ _ADDITIVE = {"ReduceSum", "ReduceL1", "ReduceL2", "ReduceSumSquare"}
 
 
 def _pool(n: LabelContext) -> None:
-    labels = n.labels(0)
-    for axis in range(2, len(n.shape(0))):
-        labels = n.atoms.blend(labels, axis, _POOLED)
+    labels = n.whole(range(2, len(n.shape(0))), _POOLED)
     n.give(labels)
     for indices in n.node.outputs[1:]:
         if indices.uses() or indices.is_graph_output():
@@ -60,30 +60,41 @@ def _arg(n: LabelContext) -> None:
     n.give(labels if n.attr("keepdims", 1) else _drop_axes(labels, [axis], rank))
 
 
-def _cumsum(n: LabelContext) -> None:
+def _cumulate(n: LabelContext) -> None:
     axis = n.const(1)
     rank = len(n.shape(0))
     axes = range(rank) if axis is None else [int(axis.ravel()[0]) % rank]
-    labels = n.labels(0)
-    for a in axes:
-        labels = n.atoms.blend(labels, a, "is summed along this axis")
-    n.give(labels)
+    n.give(n.whole(axes, "is accumulated along this axis"))
 
 
 def _resize(n: LabelContext) -> None:
-    labels = n.labels(0)
-    for axis, (old, new) in enumerate(zip(n.shape(0), n.out_shape(), strict=True)):
-        if axis > 1 or old != new:
-            labels = n.atoms.blend(labels, axis, "is resized along this axis")
-    n.give(labels)
+    why = "is resized along this axis"
+    n.give(n.whole((a for a in range(len(n.shape(0))) if not _stays(n, a)), why))
 
 
-def _resize_repair(n: RepairContext) -> None:
-    sizes = n.const(3)
-    if sizes is None or n.new_out_shape() == n.out_shape():
-        return
-    new = n.new_out_shape()
-    n.set_dims(3, [new[axis] for axis in n.attr("axes", range(len(new)))])
+def _stays(n: View, axis: int) -> bool:
+    """Whether the operator leaves an axis as it is: the scale along it is 1, and nothing is cut."""
+    old, new = n.shape(0)[axis], n.out_shape()[axis]
+    cropped = n.attr("coordinate_transformation_mode") == "tf_crop_and_resize"
+    if old != new or cropped or n.attr("keep_aspect_ratio_policy", "stretch") != "stretch":
+        return False
+    scales = n.const(1 if n.node.op_type == "Upsample" or n.opset < 11 else 2)
+    if scales is None or not scales.size:
+        return True  # sizes are given
+    axes = [int(a) % len(n.shape(0)) for a in n.attr("axes", range(scales.size))]
+    return axis not in axes or float(scales.ravel()[axes.index(axis)]) == 1.0
+
+
+def sized_repair(i: int) -> Callable[[RepairContext], None]:
+    """Writes the sizes that changed into the shape vector at input `i`; it may name `axes`."""
+
+    def repair(n: RepairContext) -> None:
+        old, new = n.out_shape(), n.new_out_shape()
+        if n.const(i) is not None and new != old:
+            axes = n.attr("axes", range(len(new)))
+            n.set_dims(i, [None if old[a] == new[a] else new[a] for a in axes])
+
+    return repair
 
 
 RULES = (
@@ -126,7 +137,7 @@ RULES = (
     ),
     OpRule(
         "CumSum",
-        _cumsum,
+        _cumulate,
         per_output(),
         between_convs("b = CumSum(a, axis)", ", int64 axis = {2}"),
     ),
@@ -137,7 +148,7 @@ RULES = (
         HEADER + "example (float[1,3,4,4] x) => (y)\n"
         "<float[6,3,1,1] w1, float[4,6,1,1] w2, int64[4] sizes = {1,6,8,8}>\n"
         '{ a = Conv(x, w1)  b = Resize<mode="nearest">(a, , , sizes)  y = Conv(b, w2) }',
-        _resize_repair,
+        sized_repair(3),
     ),
     OpRule(
         "Upsample",

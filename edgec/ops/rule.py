@@ -15,7 +15,7 @@ from dataclasses import dataclass
 
 from edgec.ops.repairing import RepairContext
 from edgec.ops.tracing import LabelContext
-from edgec.ops.view import FREE, Cost, Fact, View, product
+from edgec.ops.view import FREE, Barrier, Cost, Fact, View, product
 
 
 def _nothing(n: RepairContext) -> None:
@@ -57,3 +57,20 @@ def per_output(operations: int = 1) -> Callable[[View], Cost]:
 def per_input(operations: int = 1) -> Callable[[View], Cost]:
     """`operations` per element of the first input."""
     return lambda n: Cost(0, operations * product(n.shape()))
+
+
+def like_input(n: View) -> list[Fact]:
+    """The output has the type and shape of the first input."""
+    x = n.fact(0)
+    return [Fact(x.dtype, x.shape)]
+
+
+@dataclass(frozen=True)
+class Stop:
+    """A labels rule for operators through which no channel can be followed, and why."""
+
+    why: str
+
+    def __call__(self, n: LabelContext) -> None:
+        """Pins what reaches the node."""
+        raise Barrier(self.why)

@@ -1,4 +1,4 @@
-"""Joining and selecting along an axis: Concat, Split, Slice, Gather, Pad."""
+"""Joining and selecting along an axis: Concat, Split, Slice, Pad."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import numpy as np
 import onnx_ir as ir
 
 from edgec.ops.examples import between_convs, between_gemms
-from edgec.ops.labels import Factor, Ids, Labels, along, line_labels, on_axis, rename_axes
+from edgec.ops.labels import Factor, Labels, along, line_labels, on_axis
 from edgec.ops.meet import adopt, meet_labels
 from edgec.ops.repairing import RepairContext
 from edgec.ops.rule import OpRule, free
@@ -154,7 +154,7 @@ def _slice_repair(n: RepairContext) -> None:
         if alive.all():
             bounds.append(None)
             continue
-        kept = _positions(alive, np.arange(n.shape(0)[axis])[part])
+        kept = positions(alive, np.arange(n.shape(0)[axis])[part])
         if not kept.size:
             bounds.append((0, 0, 1))
             continue
@@ -172,63 +172,10 @@ def _slice_repair(n: RepairContext) -> None:
             n.set_entries(name, i, [None if b is None else b[place] for b in bounds])
 
 
-def _positions(alive: np.ndarray, wanted: np.ndarray) -> np.ndarray:
+def positions(alive: np.ndarray, wanted: np.ndarray) -> np.ndarray:
     """New positions of the wanted old positions that are still alive, int64."""
     place = np.cumsum(alive) - 1
     return np.asarray(place[wanted][alive[wanted]], np.int64)
-
-
-# --- Gather ----------------------------------------------------------------------------------
-
-
-def _gather(n: LabelContext) -> None:
-    axis, rank = n.axis(), len(n.shape(0))
-    indices = n.const(1) if n.settled(1) else None
-    extra = len(n.shape(1)) - 1
-    out_rank = rank + extra
-    labels = n.labels(0)
-    if indices is None:
-        labels = n.atoms.blend(labels, axis, "is looked up by a computed index")
-    else:
-        labels = _gather_ids(n, labels, axis, indices)
-    n.give(rename_axes(labels, lambda a: a if a <= axis else a + extra, out_rank))
-
-
-def _gather_ids(n: LabelContext, labels: Labels, axis: int, indices: Ids) -> Labels:
-    found = on_axis(labels, axis)
-    if found is None:
-        return labels
-    rest = tuple(f for f in labels if f is not found)
-    if indices.ndim == 0:  # the axis goes; what was picked must stay
-        picked = Factor(
-            found.ids.take([int(indices)], axis), tuple(a for a in found.order if a != axis)
-        )
-        if not picked.order:
-            n.atoms.pin(picked.ids, "is picked out alone")
-            return rest
-        if axis == found.order[-1]:
-            n.atoms.pin(picked.ids, "is picked out alone")
-            return rest
-        n.atoms.box(picked)
-        return (*rest, picked)
-    if indices.ndim > 1:
-        n.atoms.pin(found.ids, "is looked up by a table")
-        return rest
-    for other in found.order:
-        if other != axis:
-            found = n.atoms.tie_along(found, other)
-    settled = n.atoms.settle(Factor(found.ids.take(indices, axis), found.order))
-    return rest if settled is None else (*rest, settled)
-
-
-def _gather_repair(n: RepairContext) -> None:
-    axis, indices = n.axis(), n.const(1)
-    if indices is None or n.new_shape(0)[axis] == n.shape(0)[axis]:
-        return
-    alive = n.alive(0, axis)
-    wanted = indices.ravel() % len(alive)
-    kept = _positions(alive, wanted).astype(indices.dtype)
-    n.set_const(1, kept if indices.ndim else kept.reshape(()))
 
 
 # --- Pad -------------------------------------------------------------------------------------
@@ -310,13 +257,6 @@ RULES = (
             reads=4,
         ),
         _slice_repair,
-    ),
-    OpRule(
-        "Gather",
-        _gather,
-        free,
-        between_convs("b = Gather<axis=1>(a, i)", ", int64[4] i = {5,0,2,2}", reads=4),
-        _gather_repair,
     ),
     OpRule(
         "Pad",

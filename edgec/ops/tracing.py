@@ -166,6 +166,18 @@ class LabelContext(View):
                 labels = self.atoms.fix(labels, other, why)
         return self.atoms.line(labels, axis)
 
+    def whole(self, axes: Iterable[int], why: str, i: int = 0) -> Labels:
+        """Labels of input `i` whose `axes` stay whole, as the node mixes along them (`why`)."""
+        labels = self.labels(i)
+        for axis in axes:
+            labels = self.atoms.blend(labels, axis, why)
+        return labels
+
+    def keep(self, i: int, why: str) -> None:
+        """Keeps all of input `i` whole, because of `why`; an initializer stays as it is anyway."""
+        if self.has(i) and not self.is_param(i):
+            self.atoms.pin_all(self.labels(i), why)
+
     def fresh(self, size: int) -> Ids:
         """Atoms for an axis that this node's weight makes: int64[size]; one channel is fixed."""
         if size < 2:
@@ -224,7 +236,12 @@ class LabelContext(View):
             self.trace.mixes.append(Mix(self.node, i, labels))
 
     def statistics(
-        self, axes: Iterable[int], why: str, *, params: Sequence[int] = (), reduces: bool = False
+        self,
+        axes: Iterable[int],
+        why: str,
+        *,
+        params: Mapping[int, int] | None = None,
+        reduces: bool = False,
     ) -> Labels:
         """Labels of input 0 behind statistics that are taken along `axes`.
 
@@ -234,20 +251,19 @@ class LabelContext(View):
         Args:
             axes: The axes, of input 0 and of its outputs.
             why: The reason for pins.
-            params: Inputs that are aligned with the last axes of input 0.
+            params: Inputs that are read by channel → how many axes of input 0 they lack in front.
             reduces: Whether the outputs have lost the axes.
         """
-        labels, rank = self.labels(0), len(self.shape(0))
+        labels = self.labels(0)
         for axis in axes:
             found = on_axis(labels, axis)
             if not self.trace.freedom.across_norms or found is None or len(found.order) > 1:
                 labels = self.atoms.blend(labels, axis, why)
                 continue
             reads = [(0, axis)]
-            for i in params:
-                own = axis - rank + len(self.shape(i)) if self.has(i) else -1
-                if own >= 0 and self.shape(i)[own] > 1:
-                    reads.append((i, own))
+            for i, shift in (params or {}).items():
+                if axis >= shift and self.has(i) and self.shape(i)[axis - shift] > 1:
+                    reads.append((i, axis - shift))
             gives = () if reduces else ((0, axis),)
             if reduces:
                 labels = tuple(f for f in labels if f is not found)

@@ -54,8 +54,11 @@ def test_arithmetic_on_shapes_is_free() -> None:
 
 
 def test_operators_without_a_rule_are_named() -> None:
-    found = counted("(float[2,8,8] x) => (y) { h = Relu(x)  y = Det(h) }")
-    assert found == Totals(128, 0, 0, 0, ("Det",))
+    found = counted(
+        "(float[2,8] x) => (y) <int64[2] t = {0, 1}>"
+        '{ h = Relu(x)  y = NegativeLogLikelihoodLoss<reduction = "none">(h, t) }'
+    )
+    assert found == Totals(16, 0, 0, 0, ("NegativeLogLikelihoodLoss",))
 
 
 def test_one_weight_for_two_is_counted_once_until_they_differ() -> None:

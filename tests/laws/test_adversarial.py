@@ -137,7 +137,7 @@ EXPECTED = {
     "transposed_product": (1, 8, 1, 8),
     "weight_on_both_sides": (1, 8, 3, 8),
     "times_a_vector": (0, 0, 1, 0),
-    "computed_kernel": (0, 0, 3, 0),
+    "computed_kernel": (1, 8, 1, 8),
     "parameter_of_higher_rank": (1, 8, 2, 8),
     "parameters_meet_first": (1, 8, 1, 8),
     "class_token": (2, 16, 1, 16),
@@ -180,7 +180,7 @@ EXPECTED = {
     "unknown_operator": (0, 0, 1, 0),
     "operator_without_a_rule": (1, 8, 2, 8),
     "dropout_mask": (0, 0, 2, 0),
-    "quantised_activation": (1, 8, 2, 8),
+    "quantised_activation": (2, 16, 1, 16),
     "one_hot_of_channels": (0, 0, 2, 0),
     "loop_over_a_hidden_value": (0, 0, 1, 0),
 }

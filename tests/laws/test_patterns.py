@@ -44,7 +44,7 @@ EXPECTED = {
     "prelu_one_slope": (1, 8, 1, 8),
     "activations": (1, 8, 1, 8),
     "instance_norm": (1, 8, 1, 8),
-    "group_norm": (0, 0, 2, 0),
+    "group_norm": (1, 4, 1, 4),
     "group_norm_decomposed": (1, 4, 1, 4),
     "lrn": (1, 8, 1, 0),
     "pools": (2, 16, 1, 16),

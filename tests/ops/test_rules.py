@@ -36,10 +36,29 @@ FOUND = {
     "MatMul": (2, 24, 24),
     "Einsum": (2, 24, 24),
     **dict.fromkeys(("LSTM", "GRU", "RNN"), (1, 12, 12)),
-    "GroupNormalization": (0, 0, 0),  # statistics across channels
+    "DequantizeLinear": (2, 12, 12),
+    "GroupNormalization": (1, 3, 3),  # whole groups
     "LRN": (1, 6, 0),  # neighbours may not change places
     **dict.fromkeys(("Softmax", "LogSoftmax", "Hardmax"), (1, 8, 8)),
     **dict.fromkeys(("Unsqueeze", "ConstantOfShape", "Range"), (1, 8, 8)),
+    **dict.fromkeys(
+        ("AffineGrid", "STFT", "HannWindow", "HammingWindow", "BlackmanWindow", "MelWeightMatrix"),
+        (1, 8, 8),
+    ),
+    **dict.fromkeys(  # what these look at stays whole
+        (
+            "MaxUnpool",
+            "EyeLike",
+            "NonZero",
+            "NonMaxSuppression",
+            "Unique",
+            "RandomNormalLike",
+            "RandomUniformLike",
+            "Bernoulli",
+            "Multinomial",
+        ),
+        (0, 0, 0),
+    ),
     "DepthToSpace": (1, 3, 3),
     "Gather": (2, 5, 5),
     "Pad": (3, 13, 13),
@@ -188,6 +207,7 @@ def test_every_repair_is_needed(op_type: str, monkeypatch: pytest.MonkeyPatch) -
 
 def test_the_operators_that_name_channel_counts() -> None:
     assert REPAIRED == [
-        "Conv", "ConvTranspose", "LSTM", "GRU", "RNN", "LRN", "Resize", "Reshape", "Expand",
-        "Shape", "ConstantOfShape", "Split", "Slice", "Gather", "Pad",
+        "Conv", "DeformConv", "ConvTranspose", "LSTM", "GRU", "RNN", "GroupNormalization", "LRN",
+        "Resize", "CenterCropPad", "Reshape", "Expand", "Shape", "ConstantOfShape", "Split",
+        "Slice", "Pad", "Gather",
     ]  # fmt: skip

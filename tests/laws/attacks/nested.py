@@ -55,11 +55,12 @@ g (float[2,3,6,5] x) => (float[2,4,6,5] y)
   y = Conv(f, w2)
 }""",
     "operator_without_a_rule": """
-(float[2,3,6,6] x) => (y)
-<float[8,3,1,1] w0, int64[2] ax = {2, 3}, float[8,8,1,1] w1, float[4,8,1,1] w2>
+(float[2,3,2,2] x) => (y)
+<float[8,3,1,1] w0, int64[2,2,2] t = {0, 3, 1, 7, 2, 2, 5, 4}, int64[1] ax = {1},
+ float[8,1,1,1] w1, float[4,8,1,1] w2>
 {
   h = Conv(x, w0)
-  d = Det(h)
+  d = NegativeLogLikelihoodLoss<reduction = "none">(h, t)
   u = Unsqueeze(d, ax)
   f = Conv(u, w1)
   y = Conv(f, w2)

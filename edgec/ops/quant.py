@@ -1,0 +1,51 @@
+"""Quantisation to integers and back: x ≈ scale[c] · (q − zero[c]), element by element.
+
+With one scale for all, channels pass. With one per channel, its scale and zero point go with it.
+A weight that is stored as integers is read by DequantizeLinear alone: its axes are labelled there,
+and what reads the result ties them, as it does any value that is computed.
+"""
+
+from __future__ import annotations
+
+from edgec.ops.examples import between_convs
+from edgec.ops.labels import line_labels
+from edgec.ops.rule import OpRule, per_output
+from edgec.ops.tracing import LabelContext
+from edgec.ops.view import Barrier
+
+_STEPS = "0.02,0.03,0.04,0.05,0.03,0.02"
+_ZEROS = "1,-3,0,2,7,-5"
+_WEIGHT = ",".join(str(53 * i % 101 - 50) for i in range(36))
+
+
+def _per_scale(n: LabelContext) -> None:
+    if n.attr("block_size", 0):
+        raise Barrier("is quantised in blocks")
+    labels = n.labels(0)
+    if len(n.shape(1)) == 1 and n.shape(1)[0] > 1:
+        axis = n.axis("axis", 1)
+        line = n.atoms.line(labels, axis)
+        for i in (1, 2):
+            n.use_line(i, line)
+        rest = tuple(f for f in labels if axis not in f.order)
+        labels = rest + line_labels(line, axis, len(n.shape(0)))
+    n.give(labels)
+
+
+_DEQUANTIZE = between_convs(
+    "k = DequantizeLinear<axis=0>(w, s, z)\n  b = Conv(a, k)",
+    f", int8[6,6,1,1] w = {{{_WEIGHT}}}, float[6] s = {{{_STEPS}}}, int8[6] z = {{{_ZEROS}}}",
+)
+
+RULES = (
+    OpRule(
+        "QuantizeLinear",
+        _per_scale,
+        per_output(3),
+        between_convs(
+            "q = QuantizeLinear<axis=1>(a, s, z)\n  b = DequantizeLinear<axis=1>(q, s, z)",
+            f", float[6] s = {{{_STEPS}}}, int8[6] z = {{{_ZEROS}}}",
+        ),
+    ),
+    OpRule("DequantizeLinear", _per_scale, per_output(2), _DEQUANTIZE),
+)
