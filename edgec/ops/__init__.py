@@ -8,7 +8,20 @@ from __future__ import annotations
 from collections.abc import Mapping
 from types import MappingProxyType
 
-from edgec.ops import conv, einsum, elementwise, linear, norm, pool, recurrent, select, shape
+from edgec.ops import (
+    attention,
+    contrib_attention,
+    conv,
+    einsum,
+    elementwise,
+    linear,
+    norm,
+    pool,
+    recurrent,
+    rotary,
+    select,
+    shape,
+)
 from edgec.ops.rule import OpRule
 
 
@@ -31,6 +44,9 @@ RULES = _table(
     pool.RULES,
     shape.RULES,
     select.RULES,
+    attention.RULES,
+    contrib_attention.RULES,
+    rotary.RULES,
 )
 
 
