@@ -202,7 +202,7 @@ DROP_HEADS = {
     "attention_node_relative": (1, 3, 1, 3),
     "attention_node_4d": (1, 3, 1, 3),
     "attention_node_gqa": (1, 2, 1, 2),
-    "attention_node_mqa": (0, 0, 4, 0),
+    "attention_node_mqa": (1, 3, 3, 3),  # of queries, which share keys and values
     "attention_node_cross": (1, 3, 1, 3),
     "attention_node_prefix": (1, 3, 1, 3),
     "attention_node_scores": (0, 0, 2, 0),
