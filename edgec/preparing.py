@@ -23,6 +23,6 @@ def prepared(model: ir.Model, context: Context) -> ir.Model:
         model = step(model, context)
     if SplitSequences.name in context.records:
         model = Fold()(model, context)  # weights that were split into sequences
-    for step in (DropExpands(), ZeroStates()):
-        model = step(model, context)
+    for rest in (DropExpands(), ZeroStates()):
+        model = rest(model, context)
     return model

@@ -135,7 +135,7 @@ EXPECTED = {
     "einsum_weights_of_heads": (2, 24, 1, 24),
     "einsum_weight_per_head": (2, 33, 1, 33),
     "einsum_one_weight_for_all_heads": (2, 11, 1, 11),
-    "einsum_talking_heads": (0, 0, 3, 0),
+    "einsum_talking_heads": (1, 3, 2, 3),  # heads that the weight makes
     "einsum_experts": (1, 24, 2, 24),
     "einsum_transposes_and_sums": (2, 15, 1, 15),
     "einsum_of_two_networks": (1, 8, 0, 8),
