@@ -19,6 +19,10 @@ def prepared(model: ir.Model, context: Context) -> ir.Model:
         model: A model as `edgec.load` returns it.
         context: Notes which passes ran.
     """
-    for step in (NameNodes(), Fold(), SplitSequences(), DropExpands(), ZeroStates()):
+    for step in (NameNodes(), Fold(), SplitSequences()):
         model = step(model, context)
+    if SplitSequences.name in context.records:
+        model = Fold()(model, context)  # weights that were split into sequences
+    for rest in (DropExpands(), ZeroStates()):
+        model = rest(model, context)
     return model

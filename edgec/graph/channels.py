@@ -170,6 +170,8 @@ class _Analysis:
         """A class per unit: equal if the units occur equally often in every factor."""
         factors = {id(f.ids): f for labels in self.trace.labels.values() for f in labels}
         factors |= {id(f.ids): f for use in self.trace.uses for f in use.labels}
+        counts = [count for own in self.trace.counts.values() for count in own]
+        factors |= {id(f.ids): f for count in counts for f in count.labels}
         rng = np.random.default_rng(0)  # random linear hash of the occurrence counts
         print_of = np.zeros(self.count, np.uint64)
         for factor in factors.values():

@@ -7,7 +7,7 @@ at once.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -63,8 +63,19 @@ def is_weight(tensor: ir.TensorProtocol) -> bool:
 _SHAPES = {ir.DataType.INT64, ir.DataType.INT32}
 
 
-def node_cost(node: ir.Node, x: Sequence[Fact | None], y: Sequence[Fact]) -> Cost | None:
-    """The cost of one node, None if it is unknown. Arithmetic on shapes and indices is free."""
+def node_cost(
+    node: ir.Node,
+    x: Sequence[Fact | None],
+    y: Sequence[Fact],
+    counts: Mapping[str, Any] | None = None,
+) -> Cost | None:
+    """The cost of one node, None if it is unknown. Arithmetic on shapes and indices is free.
+
+    Args:
+        node: The node.
+        x, y: Facts of its inputs and outputs.
+        counts: Values of attributes that differ from the node's.
+    """
     rule = rule_for(node.domain, node.op_type)
     if rule is None:
         return None
@@ -72,7 +83,7 @@ def node_cost(node: ir.Node, x: Sequence[Fact | None], y: Sequence[Fact]) -> Cos
     if all(f.dtype in _SHAPES for f in y) and all(f is None or f.dtype in choosing for f in x):
         return FREE
     try:
-        return rule.flops(View(node, x, y))
+        return rule.flops(View(node, x, y, counts))
     except Barrier:
         return None
 
@@ -116,12 +127,22 @@ class _Sized:
 
 
 @dataclass(frozen=True)
+class _Counted:
+    """An attribute that is the size of an axis which shrinks."""
+
+    name: str
+    size: int
+    axis: _Axis
+
+
+@dataclass(frozen=True)
 class _Node:
     """A node with what its cost depends on."""
 
     node: ir.Node
     x: tuple[_Sized | None, ...]
     y: tuple[_Sized, ...]
+    counts: tuple[_Counted, ...]
 
 
 Sizes = Callable[[_Axis], Any]
@@ -215,7 +236,14 @@ class CostModel:
 
     def _node(self, node: ir.Node) -> _Node:
         x = [None if v is None else self._sized(node, i, v) for i, v in enumerate(node.inputs)]
-        return _Node(node, tuple(x), tuple(self._sized(node, -1, v) for v in node.outputs))
+        y = [self._sized(node, -1, v) for v in node.outputs]
+        counts = [
+            _Counted(count.name, count.shape[count.axis], axis)
+            for count in self.groups.trace.counts.get(node, ())
+            for axis in self._labelled(count.labels, count.shape)
+            if axis.axis == count.axis
+        ]
+        return _Node(node, tuple(x), tuple(y), tuple(counts))
 
     def _tensors(self) -> list[_Tensor]:
         """Weights as the cut would write them: uses that are cut alike share a copy."""
@@ -310,7 +338,8 @@ class CostModel:
             )
 
         x = [None if s is None else fact(s) for s in node.x]
-        return node_cost(node.node, x, [fact(s) for s in node.y]) or FREE
+        counts = {c.name: c.size - sizes(c.axis) for c in node.counts}
+        return node_cost(node.node, x, [fact(s) for s in node.y], counts) or FREE
 
 
 def _apart(
@@ -321,7 +350,8 @@ def _apart(
 
 
 def _axes_of(node: _Node) -> list[_Axis]:
-    return [axis for sized in (*node.x, *node.y) if sized is not None for axis in sized.axes]
+    sized = [s for s in (*node.x, *node.y) if s is not None]
+    return [axis for s in sized for axis in s.axes] + [c.axis for c in node.counts]
 
 
 def _shrunk(shape: Sequence[int], axes: Iterable[_Axis], sizes: Sizes) -> tuple[int, ...]:

@@ -223,6 +223,11 @@ class _Cut:
             rule.repair(context)
         except Barrier as barrier:
             raise CutError(title(old), f"cannot be adapted to the cut: {barrier}") from barrier
+        for count in self.groups.trace.counts.get(old, ()):
+            lines = lines_of(count.labels, self.groups.unit_of, count.shape)
+            size = new_shape(count.shape, lines, self.alive)[count.axis]
+            if size != count.shape[count.axis]:
+                context.set_int(count.name, size)
 
     # --- the Editor that repairs use
 

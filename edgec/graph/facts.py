@@ -198,9 +198,13 @@ def _merged(type_proto: onnx.TypeProto | None, declared: Fact) -> Fact:
 def evaluate(
     proto: onnx.NodeProto, feeds: Mapping[str, Any], opsets: Mapping[str, int]
 ) -> list[NDArray[Any]] | None:
-    """Runs one node on constants; None if ONNX's reference implementation cannot."""
+    """Runs one node on constants; None if ONNX's reference implementation cannot.
+
+    Nor does a sequence of tensors have a value here: it is not one tensor.
+    """
     try:
         runner = ReferenceEvaluator(proto, opsets=dict(opsets))
-        return [np.asarray(v) for v in runner.run(None, dict(feeds))]
+        values = runner.run(None, dict(feeds))
+        return None if any(isinstance(v, list) for v in values) else [np.asarray(v) for v in values]
     except Exception:  # the reference implementation raises whatever its numpy code raises
         return None

@@ -47,6 +47,7 @@ def _label(node: ir.Node, facts: Facts, trace: Trace) -> None:
         rule.labels(context)
     except Barrier as barrier:
         del trace.uses[uses:], trace.mixes[mixes:], trace.norms[norms:]
+        trace.counts.pop(node, None)
         for value in (*node.inputs, *captured(node)):
             if value is not None:
                 trace.atoms.pin_all(trace.labels.get(value, ()), str(barrier))

@@ -9,6 +9,8 @@ from collections.abc import Mapping
 from types import MappingProxyType
 
 from edgec.ops import (
+    attention,
+    contrib_attention,
     conv,
     einsum,
     elementwise,
@@ -21,6 +23,7 @@ from edgec.ops import (
     quant,
     random,
     recurrent,
+    rotary,
     scatter,
     search,
     select,
@@ -40,9 +43,10 @@ def _table(*rows: tuple[OpRule, ...]) -> Mapping[str, OpRule]:
 
 
 RULES = _table(
-    conv.RULES, linear.RULES, einsum.RULES, recurrent.RULES, norm.RULES, elementwise.RULES,
-    pool.RULES, image.RULES, shape.RULES, select.RULES, gather.RULES, scatter.RULES,
-    search.RULES, matrix.RULES, signal.RULES, random.RULES, quant.RULES,
+    conv.RULES, linear.RULES, einsum.RULES, recurrent.RULES, attention.RULES,
+    contrib_attention.RULES, rotary.RULES, norm.RULES, elementwise.RULES, pool.RULES, image.RULES,
+    shape.RULES, select.RULES, gather.RULES, scatter.RULES, search.RULES, matrix.RULES,
+    signal.RULES, random.RULES, quant.RULES,
 )  # fmt: skip
 
 

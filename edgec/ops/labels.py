@@ -331,15 +331,17 @@ def view_groups(
 def reshape(atoms: Atoms, labels: Labels, before: Sequence[int], after: Sequence[int]) -> Labels:
     """The labels of a value after Reshape from shape `before` to `after` (same element count)."""
     groups = view_groups(before, after)
-    crowded = [
-        part
-        for part, out in groups
-        if (len(part) > 1 or len(out) > 1)
-        and sum(any(a in f.order for a in part) for f in labels) > 1
-    ]
+    merged = [part for part, out in groups if len(part) > 1 or len(out) > 1]
+    crowded = {
+        id(factor)
+        for part in merged
+        for factor in sorted(
+            (f for f in labels if set(part) & set(f.order)), key=lambda f: min(f.order)
+        )[1:]
+    }
     moved = []
     for factor in labels:
-        if any(a in part for part in crowded for a in factor.order):
+        if id(factor) in crowded:  # of axes that are merged the outermost may still go
             atoms.pin(factor.ids, "is merged with another prunable axis")
             continue
         reshaped = _reshape_factor(atoms, factor, groups, before, after)

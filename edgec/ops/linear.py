@@ -8,6 +8,8 @@ element by element, so the rows (heads) of two ragged factors keep their own pat
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from edgec.ops.examples import HEADER, between_gemms
 from edgec.ops.labels import Factor, Labels, line_labels, on_axis, rename_axes
 from edgec.ops.meet import meet_labels
@@ -68,9 +70,22 @@ def _matmul_labels(n: LabelContext) -> None:
     if n.is_param(1) and len(b_shape) == 2:
         _matmul_by_weight(n, len(a_shape))
         return
+    labels, a, b = multiply(n, (n.labels(0), n.labels(1)), (a_shape, b_shape))
+    if not n.is_param(0):
+        n.mix(0, a)
+    elif not n.is_param(1):
+        n.mix(1, b)
+    n.give(labels)
+
+
+def multiply(
+    n: LabelContext, labels: tuple[Labels, Labels], shapes: tuple[Sequence[int], Sequence[int]]
+) -> tuple[Labels, Labels, Labels]:
+    """The labels of a product of two values, and what is contracted: labels of a and of b."""
+    a_shape, b_shape = shapes
     rank = max(len(a_shape), len(b_shape))
-    a = rename_axes(n.labels(0), lambda axis: axis + rank - len(a_shape), rank)
-    b = rename_axes(n.labels(1), lambda axis: axis + rank - len(b_shape), rank)
+    a = rename_axes(labels[0], lambda axis: axis + rank - len(a_shape), rank)
+    b = rename_axes(labels[1], lambda axis: axis + rank - len(b_shape), rank)
     a_k, a_rest = _take(n, a, rank - 1, rank - 2)
     b_k, b_rest = _take(n, b, rank - 2, rank - 1)
     if a_k and not b_k:  # of rows (heads) whole ones may go all the same
@@ -79,21 +94,20 @@ def _matmul_labels(n: LabelContext) -> None:
     elif b_k and not a_k:
         b_rest += n.atoms.fix((b_k,), rank - 2, _LONE)
         b_k = None
-    if a_k is not None:
-        if not n.is_param(0):
-            n.mix(0, rename_axes((a_k,), lambda axis: axis - rank + len(a_shape), len(a_shape)))
-        elif not n.is_param(1) and b_k is not None:
-            n.mix(1, rename_axes((b_k,), lambda axis: axis - rank + len(b_shape), len(b_shape)))
+    a_own: Labels = ()
+    b_own: Labels = ()
+    if a_k is not None and b_k is not None:
+        a_own = rename_axes((a_k,), lambda axis: axis - rank + len(a_shape), len(a_shape))
+        b_own = rename_axes((b_k,), lambda axis: axis - rank + len(b_shape), len(b_shape))
         # Put k on the same axis as in B before the two meet.
         swap = {rank - 1: rank - 2, rank - 2: rank - 1}
         a_k = rename_axes((a_k,), lambda axis: swap.get(axis, axis), rank)[0]
-        assert b_k is not None
         n.atoms.unite(a_k.ids, b_k.ids)
-    shapes = [
+    meeting = [
         (*(1,) * (rank - len(a_shape)), *a_shape[:-1], 1),
         (*(1,) * (rank - len(b_shape)), *b_shape[:-2], 1, b_shape[-1]),
     ]
-    n.give(meet_labels(n, [a_rest, b_rest], shapes))
+    return meet_labels(n, [a_rest, b_rest], meeting), a_own, b_own
 
 
 def _take(n: LabelContext, labels: Labels, axis: int, other: int) -> tuple[Factor | None, Labels]:

@@ -74,6 +74,14 @@ class RepairContext(View):
         """Writes an integer attribute."""
         self.node.attributes[name] = ir.AttrInt64(name, value)
 
+    def set_float(self, name: str, value: float) -> None:
+        """Writes a float attribute."""
+        self.node.attributes[name] = ir.AttrFloat32(name, value)
+
+    def set_ints(self, name: str, values: Sequence[int]) -> None:
+        """Writes an attribute of integers."""
+        self.node.attributes[name] = ir.AttrInt64s(name, list(values))
+
     def set_const(self, i: int, value: NDArray[Any]) -> None:
         """Gives input `i` a constant of its own (other users keep the old one)."""
         if i >= len(self.node.inputs):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 import numpy as np
 
@@ -14,10 +14,17 @@ from edgec.ops.tracing import LabelContext
 from edgec.ops.view import Barrier
 
 
+def reshaped(
+    n: LabelContext, labels: Labels, before: Sequence[int], after: Sequence[int]
+) -> Labels:
+    """Labels in another shape; axes that are split off have rows."""
+    split = max((len(f.order) for f in labels), default=1)
+    moved = reshape(n.atoms, labels, before, after)
+    return tuple(n.rows(f) if len(f.order) > split else f for f in moved)
+
+
 def _reshape(n: LabelContext) -> None:
-    labels = reshape(n.atoms, n.labels(0), n.shape(0), n.out_shape())
-    split = max((len(f.order) for f in n.labels(0)), default=1)
-    n.give(tuple(n.rows(f) if len(f.order) > split else f for f in labels))
+    n.give(reshaped(n, n.labels(0), n.shape(0), n.out_shape()))
 
 
 def _reshape_repair(n: RepairContext) -> None:

@@ -43,6 +43,26 @@ class Mix:
 
 
 @dataclass(frozen=True)
+class Count:
+    """An integer attribute that counts what there is along an axis that no tensor shows.
+
+    Attention knows its heads from such an attribute: its inputs have them and their width in one
+    axis.
+
+    Attributes:
+        name: The attribute.
+        labels: Labels of an input as the node sees it, with the axis.
+        shape: The sizes of what it sees.
+        axis: The axis.
+    """
+
+    name: str
+    labels: Labels
+    shape: tuple[int, ...]
+    axis: int
+
+
+@dataclass(frozen=True)
 class Norm:
     """A node that takes statistics across channels, which may be cut all the same.
 
@@ -86,6 +106,7 @@ class Trace:
     uses: list[Use] = field(default_factory=list)
     mixes: list[Mix] = field(default_factory=list)
     norms: list[Norm] = field(default_factory=list)
+    counts: dict[ir.Node, list[Count]] = field(default_factory=dict)
     shared: dict[ir.Value, Use] = field(default_factory=dict)
 
 
@@ -234,6 +255,15 @@ class LabelContext(View):
         """Records that the node mixes across the channels of an activation."""
         if labels:
             self.trace.mixes.append(Mix(self.node, i, labels))
+
+    def count(self, name: str, labels: Labels, shape: Sequence[int], axis: int) -> None:
+        """Records that the attribute `name` is the size of a value of the node's own making.
+
+        Costs are told its new size, and the cut node gets it.
+        """
+        if labels:
+            counts = self.trace.counts.setdefault(self.node, [])
+            counts.append(Count(name, labels, tuple(shape), axis))
 
     def statistics(
         self,

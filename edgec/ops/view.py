@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
@@ -52,15 +52,26 @@ class View:
         node: The node.
         x: Facts of the inputs; None for an absent optional input.
         y: Facts of the outputs.
+        counts: Attributes that a cut changes, with their new values; in cost models a value may be
+            an int64 array of alternatives.
     """
 
-    def __init__(self, node: ir.Node, x: Sequence[Fact | None], y: Sequence[Fact]) -> None:
+    def __init__(
+        self,
+        node: ir.Node,
+        x: Sequence[Fact | None],
+        y: Sequence[Fact],
+        counts: Mapping[str, Any] | None = None,
+    ) -> None:
         self.node = node
         self.x = list(x)
         self.y = list(y)
+        self.counts = counts or {}
 
     def attr(self, name: str, default: Any = None) -> Any:
         """The attribute's Python value, or `default`."""
+        if name in self.counts:
+            return self.counts[name]
         found = self.node.attributes.get(name)
         return default if found is None else found.value
 

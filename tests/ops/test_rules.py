@@ -64,6 +64,11 @@ FOUND = {
     "Pad": (3, 13, 13),
     "Slice": (2, 6, 6),
     "Split": (2, 6, 6),
+    "Attention": (2, 27, 27),  # pairs of q and k, channels of v
+    "com.microsoft::Attention": (3, 35, 35),  # and what its projection reads
+    "com.microsoft::MultiHeadAttention": (2, 27, 27),
+    "com.microsoft::GroupQueryAttention": (1, 3, 3),  # whole heads
+    **dict.fromkeys(("RotaryEmbedding", "com.microsoft::RotaryEmbedding"), (1, 4, 4)),
 }
 
 # The cost of the example's node by hand: multiply-adds, other operations.
@@ -90,6 +95,13 @@ BY_HAND = {
     "ReduceMean": (0, 768),
     "Resize": (0, 4 * 6 * 8 * 8),
     "Softmax": (0, 5 * 5 * 8),
+    # 2 samples, 3 heads, queries, keys: scores over 4 and values of 5, each score scaled and
+    # compared; before it 39 channels projected from 8 and shifted
+    "Attention": (150 * (4 + 5), 150 * (1 + 5)),
+    "com.microsoft::Attention": (150 * (4 + 5) + 10 * 39 * 8, 150 * (1 + 5) + 10 * 39),
+    "com.microsoft::MultiHeadAttention": (150 * (4 + 5), 150 * (1 + 5) + 10 * 39),
+    "com.microsoft::GroupQueryAttention": (300 * (8 + 8), 300 * (1 + 5)),
+    "RotaryEmbedding": (0, 3 * 2 * 5 * 24),
     **dict.fromkeys(
         ("Identity", "Cast", "Dropout", "Reshape", "Transpose", "Concat", "Split", "Slice",
          "Gather", "Pad", "Expand", "Tile", "Flatten", "Squeeze", "Unsqueeze", "DepthToSpace",
@@ -104,10 +116,15 @@ def example(rule: OpRule) -> ir.Model:
     return model
 
 
+def named(domain: str, op_type: str) -> str:
+    """The operator as records call it."""
+    return f"{domain}::{op_type}" if domain else op_type
+
+
 @pytest.mark.parametrize("rule", RULES.values(), ids=list(RULES))
 def test_example_is_legal_and_alive(rule: OpRule) -> None:
     model = example(rule)
-    assert rule.op_type in [node.op_type for node in model.graph]
+    assert rule.op_type in [named(node.domain, node.op_type) for node in model.graph]
     onnx.checker.check_model(ir.to_proto(model), full_check=True)
     (here,), (there,) = run(model, feeds_of(model, 0)), run(model, feeds_of(model, 1))
     assert np.isfinite(here).all()
@@ -127,7 +144,7 @@ def costs(model: ir.Model) -> list[tuple[str, Cost | None]]:
     facts = facts_of(model, dict(input_shapes(model)))
     return [
         (
-            node.op_type,
+            named(node.domain, node.op_type),
             node_cost(
                 node,
                 [None if v is None else facts[v] for v in node.inputs],
@@ -172,10 +189,16 @@ def test_costs_of_many_widths_at_once_are_those_of_each(rule: OpRule) -> None:
 
 @pytest.mark.parametrize("rule", RULES.values(), ids=list(RULES))
 def test_rule_is_of_an_operator_of_onnx(rule: OpRule) -> None:
-    assert onnx.defs.has(rule.op_type)
-    assert rule_for("", rule.op_type) is rule
-    assert rule_for("ai.onnx", rule.op_type) is rule
-    assert rule_for("com.example", rule.op_type) is None
+    """Or it says itself which shapes the operator makes."""
+    domain, _, op_type = rule.op_type.rpartition("::")
+    assert rule_for(domain, op_type) is rule
+    assert rule_for("com.example", op_type) is None
+    if domain:
+        assert domain == "com.microsoft"
+        assert rule.infer is not None
+    else:
+        assert onnx.defs.has(op_type)
+        assert rule_for("ai.onnx", op_type) is rule
 
 
 def _leave(n: RepairContext) -> None:
@@ -198,7 +221,7 @@ def test_every_repair_is_needed(op_type: str, monkeypatch: pytest.MonkeyPatch) -
 
     def without(domain: str, name: str) -> OpRule | None:
         rule = rule_for(domain, name)
-        return rule if rule is None or name != op_type else replace(rule, repair=_leave)
+        return rule if rule is None or rule.op_type != op_type else replace(rule, repair=_leave)
 
     monkeypatch.setattr(edgec.graph.cut, "rule_for", without)
     with pytest.raises((AssertionError, EdgecError, Fail)):
@@ -207,7 +230,8 @@ def test_every_repair_is_needed(op_type: str, monkeypatch: pytest.MonkeyPatch) -
 
 def test_the_operators_that_name_channel_counts() -> None:
     assert REPAIRED == [
-        "Conv", "DeformConv", "ConvTranspose", "LSTM", "GRU", "RNN", "GroupNormalization", "LRN",
-        "Resize", "CenterCropPad", "Reshape", "Expand", "Shape", "ConstantOfShape", "Split",
+        "Conv", "DeformConv", "ConvTranspose", "LSTM", "GRU", "RNN", "Attention",
+        "com.microsoft::Attention", "com.microsoft::MultiHeadAttention", "GroupNormalization",
+        "LRN", "Resize", "CenterCropPad", "Reshape", "Expand", "Shape", "ConstantOfShape", "Split",
         "Slice", "Pad", "Gather",
     ]  # fmt: skip

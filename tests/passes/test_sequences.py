@@ -10,6 +10,7 @@ from zoo import feeds_of, model_of, run
 from edgec.graph.channels import channel_groups
 from edgec.passes.base import Context
 from edgec.passes.sequences import SplitSequences
+from edgec.preparing import prepared
 
 HEAD = (
     "(float[2,3,4,4] x) => (float[2,2,4,4] y) <float[7,3,1,1] w, float[2,3,1,1] v, int64 i0 = {0},"
@@ -48,6 +49,18 @@ def test_a_sequence_behind_another_one() -> None:
     assert ops == ["Conv", "Split", "Split", "Mul", "Add", "Conv"]
     assert context.records["split-sequences"] == {"rewritten": 2}
     assert [v.name for v in model.graph.outputs] == ["y"]
+
+
+def test_parts_of_a_weight_are_weights() -> None:
+    model = model_of(
+        "(float[2,5,6] x) => (float[2,5,4] y) <float[16,6] w, float[8,4] v, int64 i0 = {0},"
+        " int64 i1 = {1}, int64[2] sizes = {8,8}> { s = SplitToSequence<axis=0>(w, sizes)"
+        "  a = SequenceAt(s, i0)  b = SequenceAt(s, i1)  t = Transpose(a)  u = Transpose(b)"
+        "  g = MatMul(x, t)  h = MatMul(x, u)  m = Mul(g, h)  y = MatMul(m, v) }"
+    )
+    model = prepared(model, Context())
+    assert [node.op_type for node in model.graph] == ["MatMul", "MatMul", "Mul", "MatMul"]
+    assert [len(g.units) for g in channel_groups(model)] == [8]
 
 
 def test_a_computed_position_stays() -> None:

@@ -27,6 +27,7 @@ ROLES: Mapping[tuple[str, int], str] = {
     ("Gemm", 1): "matrix",
     ("MatMul", 0): "matrix",
     ("MatMul", 1): "matrix",
+    ("Attention", 1): "matrix",
     ("LSTM", 1): "matrix",
     ("LSTM", 2): "matrix",
     ("GRU", 1): "matrix",
@@ -125,7 +126,7 @@ def fan_in(shape: tuple[int, ...], use: Use) -> float:
     """How many products one output element sums, on average."""
     if use.op_type == "Gemm":
         return shape[-1] if use.attributes.get("transB", 0) else math.prod(shape[:-1])
-    if use.op_type == "MatMul":
+    if use.op_type in ("MatMul", "Attention"):
         return shape[-1] if use.slot == 0 or len(shape) == 1 else shape[-2]
     if use.op_type == "ConvTranspose":
         taps = math.prod(shape[2:]) / math.prod(use.attributes.get("strides", [1]))

@@ -13,6 +13,7 @@ from functools import partial
 import onnx_ir as ir
 
 from zoo import (
+    _patterns_attention,
     _patterns_conv,
     _patterns_einsum,
     _patterns_layout,
@@ -27,6 +28,7 @@ _TEXTS = (
     _patterns_tokens.TEXTS,
     _patterns_recurrent.TEXTS,
     _patterns_einsum.TEXTS,
+    _patterns_attention.TEXTS,
 )
 
 PATTERNS: dict[str, Callable[[], ir.Model]] = {
