@@ -28,7 +28,7 @@ from edgec.model_proto import check_proto
 from edgec.model_stream import pieces
 from edgec.model_tensors import check_weights, forget_weights, release_pages
 
-__all__ = ["forget_weights", "input_shapes", "load", "release_pages", "save", "to_bytes"]
+__all__ = ["copied", "forget_weights", "input_shapes", "load", "release_pages", "save", "to_bytes"]
 
 # A protobuf ends at 2 GiB. Well below, one file is handier than two.
 _MAX_PROTO_BYTES = (1 << 31) - 1
@@ -62,8 +62,7 @@ def load(
     if isinstance(source, ir.Model):
         subject = source.graph.name or "model"
         check_graph(source, subject)
-        model = source.clone()
-        model.meta.update(source.meta)
+        model = copied(source)
     elif isinstance(source, onnx.ModelProto):
         subject = source.graph.name or "model"
         model = _from_proto(source, subject)
@@ -86,6 +85,13 @@ def load(
     return model
 
 
+def copied(model: ir.Model) -> ir.Model:
+    """Another graph with the same weights: what `load` gives for a model, without its checks."""
+    copy = model.clone()
+    copy.meta.update(model.meta)  # it tells where mapped weights lie
+    return copy
+
+
 def save(model: ir.Model, path: str | os.PathLike[str]) -> None:
     """Write `model` to `path`: written aside, then renamed. The same model gives the same bytes.
 
@@ -103,7 +109,13 @@ def save(model: ir.Model, path: str | os.PathLike[str]) -> None:
                     file.writelines(pieces(model))
             else:
                 data = f"{path.name}.data"
-                ir.save(model, new, format="protobuf", external_data=data)
+                ir.save(
+                    model,
+                    new,
+                    format="protobuf",
+                    external_data=data,
+                    callback=lambda *_: release_pages(model),
+                )
                 os.replace(Path(aside, data), path.with_name(data))
             os.replace(new, path)
     except OSError as error:
