@@ -282,7 +282,8 @@ class CostModel:
         if group not in self._near:
             nodes = tuple(self.nodes[n] for n in self._nodes_of[group])
             tensors = tuple(self.tensors[n] for n in self._tensors_of[group])
-            block = self.terms.block(t for item in (*nodes, *tensors) for t in item.terms)
+            terms = set().union(*(n.terms for n in nodes), *(t.terms for t in tensors))
+            block = self.terms.block(terms)
             groups = {group, *(self._group_of[slot] for slot in block.slots.tolist())}
             self._near[group] = _Near(nodes, tensors, block, tuple(sorted(groups)))
         return self._near[group]
