@@ -35,12 +35,13 @@ class Shape:
 class _Writer:
     """Collects nodes and writes weights."""
 
-    def __init__(self, data: Path, seed: int = 0) -> None:
+    def __init__(self, data: Path, sparse: bool, seed: int = 0) -> None:
         self.nodes: list[onnx.NodeProto] = []
         self.weights: list[onnx.TensorProto] = []
         self._data = data
         self._at = 0
         self._file = data.open("wb")
+        self._sparse = sparse
         block = np.random.default_rng(seed).normal(0, 0.02, _BLOCK)
         self._block = block.astype("<f4").tobytes()
 
@@ -57,7 +58,7 @@ class _Writer:
         where = {"location": self._data.name, "offset": self._at, "length": size}
         for key, value in where.items():
             tensor.external_data.add(key=key, value=str(value))
-        for start in range(0, size, len(self._block)):
+        for start in range(0, 0 if self._sparse else size, len(self._block)):
             self._file.write(self._block[: size - start])
         self._at += size
         self.weights.append(tensor)
@@ -80,15 +81,16 @@ class _Writer:
 
     def close(self) -> None:
         """No more weights."""
+        self._file.truncate(self._at)
         self._file.close()
 
 
-def write(path: Path, shape: Shape) -> None:
-    """Writes `path`, and `path`.data beside it.
+def write(path: Path, shape: Shape, sparse: bool = False) -> None:
+    """Writes `path`, and `path`.data beside it; with `sparse` that is a hole, all zeros.
 
     Input `ids` int64[batch, sequence], output `logits` float32[batch, sequence, vocabulary].
     """
-    out = _Writer(path.with_name(f"{path.name}.data"))
+    out = _Writer(path.with_name(f"{path.name}.data"), sparse)
     tokens = out.weight("wte", shape.vocabulary, shape.width)
     places = out.weight("wpe", shape.positions, shape.width)
     start, length = out.constant("start", [0]), out.node("Shape", ["ids"], "length", start=1)
@@ -168,8 +170,9 @@ def main() -> None:
     for option in ("layers", "width", "heads", "vocabulary", "positions"):
         parser.add_argument(f"--{option}", type=int, default=getattr(Shape, option))
     parser.add_argument("--separate", dest="fused", action="store_false", help="no fused q, k, v")
+    parser.add_argument("--sparse", action="store_true", help="zeros, which take no room on disk")
     options = vars(parser.parse_args())
-    write(options.pop("path"), Shape(**options))
+    write(options.pop("path"), sparse=options.pop("sparse"), shape=Shape(**options))
 
 
 if __name__ == "__main__":

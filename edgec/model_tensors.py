@@ -11,10 +11,12 @@ import mmap
 import os
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import onnx
 import onnx_ir as ir
+from numpy.typing import NDArray
 from onnx_ir import serde
 
 from edgec.errors import UnsupportedError, UsageError
@@ -66,11 +68,11 @@ def check_weights(model: ir.Model, folder: Path | None, subject: str) -> None:
     read = 0
     for value, tensor in declared:
         readers = {use.node.op_type for use in value.uses()} if value is not None else set()
-        _check_finite(tensor, bool(readers & _MULTIPLIERS), subject)
-        read += tensor.nbytes
-        if read > _RELEASE_BYTES:
-            release_pages(model)
-            read = 0
+        for part in _finite_parts(tensor, bool(readers & _MULTIPLIERS), subject):
+            read += part.nbytes
+            if read > _RELEASE_BYTES:
+                release_pages(model)
+                read = 0
     if folder is not None:  # nobody else has the protobuf: without its tensors it is gone
         del declared
         _replace(model, _own)
@@ -179,19 +181,22 @@ def _misfit(tensor: ir.TensorProtocol, subject: str) -> None:
     raise UsageError(subject, fact, "export the model again")
 
 
-def _check_finite(tensor: ir.TensorProtocol, multiplied: bool, subject: str) -> None:
+def _finite_parts(
+    tensor: ir.TensorProtocol, multiplied: bool, subject: str
+) -> Iterator[NDArray[Any]]:
+    """The tensor part by part, each checked when it is asked for."""
     dtype = tensor.dtype
     if not (dtype.is_floating_point() or dtype.name.startswith("COMPLEX")) or dtype.bitwidth < 8:
         return
     flat = tensor.numpy().reshape(-1)
     for start in range(0, flat.size, _CHUNK):
         part = flat[start : start + _CHUNK]
-        if np.isfinite(part).all():
-            continue
-        if np.isnan(part).any():
-            _not_finite(tensor, "NaN", subject)
-        if multiplied:
-            _not_finite(tensor, "an infinity", subject)
+        if not np.isfinite(part).all():
+            if np.isnan(part).any():
+                _not_finite(tensor, "NaN", subject)
+            if multiplied:
+                _not_finite(tensor, "an infinity", subject)
+        yield part
 
 
 def _not_finite(tensor: ir.TensorProtocol, what: str, subject: str) -> None:
