@@ -163,7 +163,8 @@ def exponent(sizes: Sequence[float], costs: Sequence[float]) -> float:
 def line(row: Figures) -> str:
     """A row of the table."""
     parts = "".join(f"{row.seconds[part]:9.2f}" for part in PARTS)
-    return f"{row.size:>10,}{parts}{row.analysis:9.2f} s{row.megabytes:6.0f} MB{row.peak:8.0f} MB{row.file:8.0f} MB"
+    sizes = f"{row.megabytes:6.0f} MB{row.peak:8.0f} MB{row.file:8.0f} MB"
+    return f"{row.size:>10,}{parts}{row.analysis:9.2f} s{sizes}"
 
 
 def head(what: str) -> str:
