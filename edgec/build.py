@@ -34,7 +34,15 @@ from edgec.foreign import diagnosed, translated
 from edgec.graph.cost import Totals, count
 from edgec.graph.facts import facts_of
 from edgec.graph.lint import lint
-from edgec.model import forget_weights, input_shapes, is_symbolic, load, release_pages, to_bytes
+from edgec.model import (
+    copied,
+    forget_weights,
+    input_shapes,
+    is_symbolic,
+    load,
+    release_pages,
+    to_bytes,
+)
 from edgec.passes.base import Context
 from edgec.passes.fuse import FuseBatchNorm
 from edgec.passes.prune.feasibility import Preparation
@@ -192,7 +200,7 @@ class _Job:
             self.context.data = self.data
             self.guard = partial(diagnosed, self.original, self.source.name)
             with self.guard():
-                model = prepared(load(self.original), self.context)
+                model = prepared(copied(self.original), self.context)
                 self.totals = count(model, facts_of(model, input_shapes(model)))
             self.model = model
             self.progress.say(_describe(self.source.name, model, self.totals))

@@ -55,6 +55,18 @@ _input = click.option(
 )  # fmt: skip
 
 
+def _allow(context: click.Context, _: click.Parameter, seconds: float) -> None:
+    from edgec.graph.deadline import analysis_seconds
+
+    context.with_resource(analysis_seconds(seconds))
+
+
+_limit = click.option(
+    "--analysis-seconds", type=click.FloatRange(0, min_open=True), default=300, show_default=True,
+    expose_value=False, callback=_allow, help="The most that a step of the analysis may take.",
+)  # fmt: skip
+
+
 def _freedom(command: Any) -> Any:
     """What may go besides channels whose removal equals zeroing them."""
     norms = click.option(
@@ -65,7 +77,7 @@ def _freedom(command: Any) -> Any:
         "--drop-heads", multiple=True, metavar="PATTERN",
         help="Attention heads that these nodes make go whole, instead of channels of every head.",
     )  # fmt: skip
-    return norms(heads(command))
+    return norms(heads(_limit(command)))
 
 
 @click.group(

@@ -11,7 +11,7 @@ import numpy as np
 from edgec.foreign import diagnosed
 from edgec.graph.channels import ChannelGroups, channel_groups
 from edgec.graph.cost import CostModel, Totals, count, is_weight, node_cost
-from edgec.model import load
+from edgec.model import copied, load
 from edgec.ops.view import Fact
 from edgec.passes.base import Context
 from edgec.passes.prune.criteria import CRITERIA, Evidence, pq_index
@@ -90,7 +90,7 @@ def analysed(
     """Loads a model, folds its constants, finds its channel groups."""
     loaded = load(model, inputs={k: tuple(v) for k, v in inputs.items()} if inputs else None)
     with diagnosed(loaded, loaded.graph.name or "the model"):
-        model = prepared(load(loaded), Context())
+        model = prepared(copied(loaded), Context())
         return channel_groups(model, across_norms=across_norms, drop_heads=drop_heads)
 
 

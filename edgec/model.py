@@ -29,8 +29,8 @@ from edgec.model_stream import pieces
 from edgec.model_tensors import check_weights, forget_weights, release_pages
 
 __all__ = [
-    "forget_weights", "input_shapes", "is_symbolic", "load", "other_shapes", "release_pages",
-    "save", "to_bytes",
+    "copied", "forget_weights", "input_shapes", "is_symbolic", "load", "other_shapes",
+    "release_pages", "save", "to_bytes",
 ]  # fmt: skip
 
 # A protobuf ends at 2 GiB. Well below, one file is handier than two.
@@ -65,8 +65,7 @@ def load(
     if isinstance(source, ir.Model):
         subject = source.graph.name or "model"
         check_graph(source, subject)
-        model = source.clone()
-        model.meta.update(source.meta)
+        model = copied(source)
     elif isinstance(source, onnx.ModelProto):
         subject = source.graph.name or "model"
         model = _from_proto(source, subject)
@@ -89,6 +88,13 @@ def load(
     return model
 
 
+def copied(model: ir.Model) -> ir.Model:
+    """Another graph with the same weights: what `load` gives for a model, without its checks."""
+    copy = model.clone()
+    copy.meta.update(model.meta)  # it tells where mapped weights lie
+    return copy
+
+
 def save(model: ir.Model, path: str | os.PathLike[str]) -> None:
     """Write `model` to `path`: written aside, then renamed. The same model gives the same bytes.
 
@@ -106,7 +112,13 @@ def save(model: ir.Model, path: str | os.PathLike[str]) -> None:
                     file.writelines(pieces(model))
             else:
                 data = f"{path.name}.data"
-                ir.save(model, new, format="protobuf", external_data=data)
+                ir.save(
+                    model,
+                    new,
+                    format="protobuf",
+                    external_data=data,
+                    callback=lambda *_: release_pages(model),
+                )
                 os.replace(Path(aside, data), path.with_name(data))
             os.replace(new, path)
     except OSError as error:

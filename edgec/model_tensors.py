@@ -11,10 +11,12 @@ import mmap
 import os
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import onnx
 import onnx_ir as ir
+from numpy.typing import NDArray
 from onnx_ir import serde
 
 from edgec.errors import UnsupportedError, UsageError
@@ -22,6 +24,7 @@ from edgec.errors import UnsupportedError, UsageError
 MAX_BYTES = 16 << 30
 _MAPS = "edgec.maps"  # key of a model's meta: the files that its weights are views of
 _CHUNK = 1 << 20  # elements looked at together: 4 MB of float32
+_RELEASE_BYTES = 1 << 28  # read of the maps before their pages are given back
 _TYPED_FIELDS = (
     "float_data",
     "int32_data",
@@ -61,13 +64,18 @@ def check_weights(model: ir.Model, folder: Path | None, subject: str) -> None:
             f"holds {total / 2**30:.1f} GiB of weights, more than {MAX_BYTES >> 30} GiB",
             "split the model",
         )
+    model.meta[_MAPS] = (*model.meta.get(_MAPS, ()), maps)
+    read = 0
     for value, tensor in declared:
         readers = {use.node.op_type for use in value.uses()} if value is not None else set()
-        _check_finite(tensor, bool(readers & _MULTIPLIERS), subject)
+        for part in _finite_parts(tensor, bool(readers & _MULTIPLIERS), subject):
+            read += part.nbytes
+            if read > _RELEASE_BYTES:
+                release_pages(model)
+                read = 0
     if folder is not None:  # nobody else has the protobuf: without its tensors it is gone
         del declared
         _replace(model, _own)
-    model.meta[_MAPS] = (*model.meta.get(_MAPS, ()), maps)
     release_pages(model)
 
 
@@ -173,19 +181,22 @@ def _misfit(tensor: ir.TensorProtocol, subject: str) -> None:
     raise UsageError(subject, fact, "export the model again")
 
 
-def _check_finite(tensor: ir.TensorProtocol, multiplied: bool, subject: str) -> None:
+def _finite_parts(
+    tensor: ir.TensorProtocol, multiplied: bool, subject: str
+) -> Iterator[NDArray[Any]]:
+    """The tensor part by part, each checked when it is asked for."""
     dtype = tensor.dtype
     if not (dtype.is_floating_point() or dtype.name.startswith("COMPLEX")) or dtype.bitwidth < 8:
         return
     flat = tensor.numpy().reshape(-1)
     for start in range(0, flat.size, _CHUNK):
         part = flat[start : start + _CHUNK]
-        if np.isfinite(part).all():
-            continue
-        if np.isnan(part).any():
-            _not_finite(tensor, "NaN", subject)
-        if multiplied:
-            _not_finite(tensor, "an infinity", subject)
+        if not np.isfinite(part).all():
+            if np.isnan(part).any():
+                _not_finite(tensor, "NaN", subject)
+            if multiplied:
+                _not_finite(tensor, "an infinity", subject)
+        yield part
 
 
 def _not_finite(tensor: ir.TensorProtocol, what: str, subject: str) -> None:
@@ -201,6 +212,7 @@ class _Maps:
         self._folder = folder
         self._subject = subject
         self._open: dict[Path, mmap.mmap] = {}
+        self._known: dict[tuple[str, str], tuple[Path, int]] = {}
 
     def tensor(self, external: ir.ExternalTensor) -> ir.TensorProtocol:
         """The same tensor as a view of the mapped file.
@@ -211,9 +223,8 @@ class _Maps:
         dtype, shape = external.dtype, tuple(external.shape.numpy())
         if dtype in (ir.DataType.STRING, ir.DataType.UNDEFINED):
             self._refuse(external, f"is a {dtype.name} tensor, which cannot be external")
-        path = self._path(external)
+        path, end = self._file(external)
         offset, nbytes = external.offset or 0, external.nbytes
-        end = path.stat().st_size
         if external.length not in (None, 0, nbytes):
             self._refuse(external, f"needs {nbytes} bytes, and names {external.length}")
         if offset < 0 or offset + nbytes > end:
@@ -243,6 +254,14 @@ class _Maps:
             with path.open("rb") as file:
                 self._open[path] = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
         return self._open[path]
+
+    def _file(self, external: ir.ExternalTensor) -> tuple[Path, int]:
+        """The file that holds `external` and its bytes, looked for once."""
+        key = (os.fspath(external.base_dir or ""), os.fspath(external.location))
+        if key not in self._known:
+            path = self._path(external)
+            self._known[key] = path, path.stat().st_size
+        return self._known[key]
 
     def _path(self, external: ir.ExternalTensor) -> Path:
         """The file that holds `external`, symbolic links resolved, inside the model's folder."""

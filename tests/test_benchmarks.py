@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import importlib
+import math
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -11,10 +12,15 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
+import numpy as np
+import onnx
+import onnxruntime as ort  # type: ignore[import-untyped, unused-ignore]
 import pytest
 
 BENCHMARKS = Path(__file__).resolve().parent.parent / "benchmarks"
-NAMES = ("prune_quality", "prune_speed", "resnet50", "torch_pruning_l2")
+NAMES = (
+    "analysis_scale", "gpt2_graph", "prune_quality", "prune_speed", "resnet50", "torch_pruning_l2",
+)  # fmt: skip
 
 
 @pytest.fixture(autouse=True)
@@ -167,3 +173,63 @@ def test_resnet50_is_resnet50() -> None:
     resnet50 = importlib.import_module("resnet50")
     net = resnet50.seeded()
     assert sum(p.numel() for p in net.parameters()) == 25_557_032
+
+
+@pytest.fixture
+def scale() -> ModuleType:
+    if not Path("/proc/self/clear_refs").exists():
+        pytest.skip("the peak of a part is told by Linux")
+    return importlib.import_module("analysis_scale")
+
+
+def test_scale_at_toy_size(scale: ModuleType) -> None:
+    row = scale.of_nodes(30, rounds=1)
+    assert set(row.seconds) == set(scale.PARTS)
+    assert min(row.seconds.values()) > 0
+    assert row.analysis < sum(row.seconds.values())
+    assert 1 < row.megabytes < row.peak
+    assert scale.line(row).split()[0] == "30"
+    weights = 500 * 64 + 1024 * 64 + 12 * 64**2 + 13 * 64 + 2 * 64
+    assert row.file == pytest.approx(4 * weights / 1e6)
+
+
+def test_exponents_of_known_growth(scale: ModuleType) -> None:
+    sizes = [100, 300, 1000, 3000, 10000, 20000]
+    assert scale.exponent(sizes, [n * math.log(n) for n in sizes]) == pytest.approx(1)
+    assert scale.exponent(sizes, [1.0 + n**2 / 1e6 for n in sizes]) > 1.5
+
+
+def test_what_contradicts_the_claims_of_scale(scale: ModuleType) -> None:
+    def row(size: int, seconds: float, peak: float = 1000.0) -> Any:
+        return scale.Figures(size, dict.fromkeys(scale.PARTS, seconds / 6), size, peak, 1000.0)
+
+    sizes = (1000, 2000, 4000, 8000)
+    even = list(scale.verdicts("nodes", [row(n, n / 1000) for n in sizes]))
+    assert [holds for _, holds in even] == [True, True, True]
+    steep = list(scale.verdicts("nodes", [row(n, (n / 1000) ** 2) for n in sizes]))
+    assert [holds for _, holds in steep] == [False, True, False]
+    assert [holds for _, holds in scale.verdicts_of_xl(row(1600, 59.0, 1499.0))] == [True, True]
+    assert [holds for _, holds in scale.verdicts_of_xl(row(1600, 61.0, 1501.0))] == [False, False]
+
+
+@pytest.mark.parametrize("fused", [True, False])
+def test_the_graph_of_gpt2_runs(fused: bool, tmp_path: Path) -> None:
+    gpt2 = importlib.import_module("gpt2_graph")
+    path = tmp_path / "gpt2.onnx"
+    gpt2.write(path, gpt2.Shape(2, 32, 4, 50, 16, fused))
+    onnx.checker.check_model(path, full_check=True)
+    session = ort.InferenceSession(path, providers=["CPUExecutionProvider"])
+    ids = np.array([[1, 2, 3, 4, 5]])
+    (logits,) = session.run(None, {"ids": ids})
+    assert logits.shape == (1, 5, 50)
+    (others,) = session.run(None, {"ids": np.array([[1, 2, 3, 9, 9]])})
+    np.testing.assert_allclose(logits[:, :3], others[:, :3], rtol=1e-4)  # no token sees those ahead
+    assert abs(logits[:, 3:] - others[:, 3:]).max() > 1e-3
+
+
+def test_the_size_of_gpt2_xl() -> None:
+    gpt2 = importlib.import_module("gpt2_graph")
+    shape = gpt2.Shape()
+    block = 12 * shape.width**2 + 13 * shape.width
+    rest = (shape.vocabulary + shape.positions + 2) * shape.width
+    assert shape.layers * block + rest == 1_557_611_200

@@ -16,6 +16,7 @@ import numpy as np
 import onnx_ir as ir
 from numpy.typing import NDArray
 
+from edgec.graph.deadline import Clock
 from edgec.graph.facts import Facts, facts_of
 from edgec.graph.rows import Rows, class_of
 from edgec.graph.trace import trace_labels
@@ -227,7 +228,9 @@ class _Analysis:
         Each tensor axis holds all units of some kinds; so none can become empty. Every cell keeps
         a unit, so a kind that has a cell to itself needs no pin.
         """
+        clock = Clock("the search for channel groups")
         while True:
+            clock.check("the last group", f"{len(self.reason):,} channels were pinned")
             safe = set(self.kinds[~self.free].tolist())
             found = self.blocks()
             pinned = len(self.reason)

@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 from edgec.budget import Metric
 from edgec.graph.channels import ChannelGroups
 from edgec.graph.facts import Facts
+from edgec.graph.terms import Block, Terms
 from edgec.graph.widths import Line, lines_of
 from edgec.ops import rule_for
 from edgec.ops.labels import Labels
@@ -112,7 +113,7 @@ def count(model: ir.Model, facts: Facts) -> Totals:
 
 @dataclass(frozen=True)
 class _Axis:
-    """An axis that shrinks, and the row of the coefficient matrix that says by how much."""
+    """An axis that shrinks, and the number of the term that says by how much."""
 
     axis: int
     term: int
@@ -144,6 +145,13 @@ class _Node:
     y: tuple[_Sized, ...]
     counts: tuple[_Counted, ...]
 
+    @property
+    def terms(self) -> set[int]:
+        """The terms of all its axes."""
+        known = (sized for sized in (*self.x, *self.y) if sized is not None)
+        axes = [axis for sized in known for axis in sized.axes]
+        return {axis.term for axis in (*axes, *(count.axis for count in self.counts))}
+
 
 Sizes = Callable[[_Axis], Any]
 
@@ -161,6 +169,11 @@ class _Tensor:
     axes: tuple[_Axis, ...]
     same_as: tuple[tuple[_Axis, ...], ...] = ()
 
+    @property
+    def terms(self) -> set[int]:
+        """The terms of all axes that decide its size."""
+        return {axis.term for axes in (self.axes, *self.same_as) for axis in axes}
+
     def elements(self, sizes: Sizes) -> Any:
         """Elements that it adds to the model; an array where sizes are arrays of alternatives."""
         total: Any = product(_shrunk(self.shape, self.axes, sizes))
@@ -169,11 +182,28 @@ class _Tensor:
         return total
 
 
+@dataclass(frozen=True)
+class _Near:
+    """What the width of one group decides.
+
+    Attributes:
+        nodes, tensors: Those that it shrinks.
+        block: Their terms.
+        groups: The groups whose widths these terms depend on, itself among them.
+    """
+
+    nodes: tuple[_Node, ...]
+    tensors: tuple[_Tensor, ...]
+    block: Block
+    groups: tuple[int, ...]
+
+
 class CostModel:
     """Predicts totals from the number of removed units per slot.
 
-    A *slot* is one kind of units of one group. A size that shrinks is  full − C[term] · removed,
-    with one row of the coefficient matrix C: float64[terms, slots] per distinct line of labels.
+    A *slot* is one kind of units of one group. A size that shrinks is  full − Σ shares · removed,
+    one term (`edgec.graph.terms`) per distinct line of labels. Work on one group grows with what
+    lies near it in the graph, not with the graph.
     """
 
     def __init__(self, groups: ChannelGroups) -> None:
@@ -188,16 +218,15 @@ class CostModel:
                 own.append(self.slots)
                 self.slots += 1
             self.slots_of_group.append(own)
-        self._rows: list[Floats] = []
+        self.terms = Terms()
         self._known: dict[tuple[object, ...], tuple[_Axis, ...]] = {}
         self._uses = {(use.node, use.index): use for use in groups.trace.uses}
         self.nodes = [self._node(node) for node in groups.model.graph]
         self.tensors = self._tensors()
-        self.matrix = np.asarray(self._rows) if self._rows else np.zeros((0, self.slots))
-        self._node_users = self._users([_axes_of(n) for n in self.nodes])
-        self._tensor_users = self._users(
-            [[*t.axes, *(a for axes in t.same_as for a in axes)] for t in self.tensors]
-        )
+        self._group_of = [g for g, own in enumerate(self.slots_of_group) for _ in own]
+        self._nodes_of = self._users([node.terms for node in self.nodes])
+        self._tensors_of = self._users([tensor.terms for tensor in self.tensors])
+        self._near: dict[int, _Near] = {}
 
     # --- construction
 
@@ -210,14 +239,12 @@ class CostModel:
                 continue
             # Units of a slot occur equally often, so occurrences per unit are the slot's share;
             # where rows differ each unit counts for its own row only.
-            occurrences = np.bincount(slots, minlength=self.slots)
-            units = np.unique(line.units)
-            per_slot = np.bincount(
-                self.slot_of[units][self.slot_of[units] >= 0], minlength=self.slots
-            )
+            found, occurrences = np.unique(slots, return_counts=True)
+            own = self.slot_of[np.unique(line.units)]
+            per_slot = np.unique(own[own >= 0], return_counts=True)[1]
             rows = line.units.size // line.units.shape[line.axis]
-            self._rows.append(occurrences / np.maximum(per_slot, 1) / rows)
-            axes.append(_Axis(line.axis, len(self._rows) - 1))
+            term = self.terms.add(found, occurrences / per_slot / rows)
+            axes.append(_Axis(line.axis, term))
         return tuple(axes)
 
     def _labelled(self, labels: Labels, shape: Sequence[int]) -> tuple[_Axis, ...]:
@@ -271,14 +298,24 @@ class CostModel:
                 found.append(_Tensor(shape, itemsize, tuple(own.values()), tuple(same_as)))
         return found
 
-    def _users(self, axes: Sequence[Iterable[_Axis]]) -> list[list[int]]:
-        """slot → numbers of the items with an axis that depends on it."""
-        users: list[list[int]] = [[] for _ in range(self.slots)]
-        for number, own in enumerate(axes):
-            terms = [axis.term for axis in own]
-            for slot in np.flatnonzero(self.matrix[terms].any(0)).tolist() if terms else ():
-                users[slot].append(number)
+    def _users(self, terms: Sequence[Iterable[int]]) -> list[list[int]]:
+        """group → numbers of the items that have some of their terms in it."""
+        users: list[list[int]] = [[] for _ in self.slots_of_group]
+        for number, own in enumerate(terms):
+            for group in {self._group_of[slot] for slot in self.terms.slots_of(own)}:
+                users[group].append(number)
         return users
+
+    def near(self, group: int) -> _Near:
+        """What the width of a group decides."""
+        if group not in self._near:
+            nodes = tuple(self.nodes[n] for n in self._nodes_of[group])
+            tensors = tuple(self.tensors[n] for n in self._tensors_of[group])
+            terms = set().union(*(n.terms for n in nodes), *(t.terms for t in tensors))
+            block = self.terms.block(terms)
+            groups = {group, *(self._group_of[slot] for slot in block.slots.tolist())}
+            self._near[group] = _Near(nodes, tensors, block, tuple(sorted(groups)))
+        return self._near[group]
 
     # --- evaluation
 
@@ -289,7 +326,7 @@ class CostModel:
 
     def totals(self, removed: Floats) -> Totals:
         """Exact totals for a number of removed units per slot: float64[slots]."""
-        lost = np.rint(self.matrix @ removed).astype(np.int64).tolist()
+        lost = np.rint(self.terms.lost(removed)).astype(np.int64).tolist()
         costs = [self._cost(node, lambda axis: lost[axis.term]) for node in self.nodes]
         macs = sum(cost.macs for cost in costs)
         other = sum(cost.other for cost in costs)
@@ -303,28 +340,24 @@ class CostModel:
         Args:
             metric: What is counted.
             group: Index of the group.
-            removed: float64[slots], the current state.
+            removed: float64[slots], the current state; that of the groups near is read.
             options: float64[options, slots of the group], removed units per slot.
 
         Returns: float64[options].
         """
-        slots = self.slots_of_group[group]
-        others = removed.copy()
-        others[slots] = 0
-        base = self.matrix @ others
-        lost = base[:, None] + self.matrix[:, slots] @ options.T  # [terms, options]
+        near = self.near(group)
+        lost = near.block.lost(self.slots_of_group[group], removed, options)
 
         def sizes(axis: _Axis) -> Floats:
-            return np.asarray(lost[axis.term])
+            return np.asarray(lost[near.block.rows[axis.term]])
 
         total = np.zeros(len(options))
         if metric in ("flops", "macs"):
-            for number in sorted({n for s in slots for n in self._node_users[s]}):
-                cost = self._cost(self.nodes[number], sizes)
+            for node in near.nodes:
+                cost = self._cost(node, sizes)
                 total = total + (cost.flops if metric == "flops" else cost.macs)
         else:
-            for number in sorted({n for s in slots for n in self._tensor_users[s]}):
-                tensor = self.tensors[number]
+            for tensor in near.tensors:
                 weight = tensor.itemsize if metric == "size" else 1
                 total = total + weight * tensor.elements(sizes)
         return total
@@ -347,11 +380,6 @@ def _apart(
 ) -> tuple[_Axis, ...]:
     """The axes that only one of two cuts of an initializer has."""
     return tuple((own | other)[key] for key in (*own, *other) if (key in own) != (key in other))
-
-
-def _axes_of(node: _Node) -> list[_Axis]:
-    sized = [s for s in (*node.x, *node.y) if s is not None]
-    return [axis for s in sized for axis in s.axes] + [c.axis for c in node.counts]
 
 
 def _shrunk(shape: Sequence[int], axes: Iterable[_Axis], sizes: Sizes) -> tuple[int, ...]:

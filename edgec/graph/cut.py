@@ -16,6 +16,7 @@ from edgec.graph.facts import Facts, facts_of
 from edgec.graph.names import Names
 from edgec.graph.trace import title
 from edgec.graph.widths import Line, Mask, lines_of, new_shape
+from edgec.model import copied
 from edgec.ops import rule_for
 from edgec.ops.repairing import RepairContext
 from edgec.ops.tracing import Use
@@ -89,7 +90,7 @@ class _Cut:
     def __init__(self, groups: ChannelGroups, alive: Mask) -> None:
         self.groups, self.alive = groups, alive
         source = groups.model
-        self.model = source.clone()
+        self.model = copied(source)
         self.old_nodes = list(source.graph)
         self.new_nodes = list(self.model.graph)
         self.new_of = dict(zip(self.old_nodes, self.new_nodes, strict=True))
@@ -124,8 +125,7 @@ class _Cut:
             if lines:
                 key = (value, *((line.axis, line.units.tobytes()) for line in lines))
                 if key not in made:
-                    data = cut_array(value.const_value.numpy(), lines, self.alive)
-                    made[key] = self.renewed(data, value.name or "w")
+                    made[key] = self.renewed(cut_tensor(value.const_value, lines, self.alive))
                 node.replace_input_with(use.index, made[key])
             names.append((use, node.inputs[use.index].name or ""))  # type: ignore[union-attr]
         return tuple(names)
@@ -138,19 +138,20 @@ class _Cut:
         lines = lines_of(use.labels, self.groups.unit_of, shape)
         return tuple(line for line in lines if not line.kept(self.alive).all())
 
-    def renewed(self, data: NDArray[Any], like: str) -> ir.Value:
-        """An initializer in the place of `like`; under another name while that is still read."""
+    def renewed(self, tensor: ir.TensorProtocol) -> ir.Value:
+        """An initializer in the place of its namesake; under another name while that is read."""
+        like = tensor.name or "w"
         old = self.model.graph.initializers.get(like)
         if old is None or old.uses() or old.is_graph_output() or old.is_graph_input():
-            return self.initializer(data, self.names.fresh(like))
-        del self.model.graph.initializers[like]
-        return self.initializer(data, like)
+            tensor.name = self.names.fresh(like)
+        else:
+            del self.model.graph.initializers[like]
+        return self.initializer(tensor)
 
-    def initializer(self, data: NDArray[Any], name: str) -> ir.Value:
-        tensor = ir.Tensor(np.asarray(data, order="C"), name=name)
+    def initializer(self, tensor: ir.TensorProtocol) -> ir.Value:
         value = ir.Value(
-            name=name,
-            shape=ir.Shape(data.shape),
+            name=tensor.name,
+            shape=ir.Shape(tensor.shape.numpy()),
             type=ir.TensorType(tensor.dtype),
             const_value=tensor,
         )
@@ -232,7 +233,8 @@ class _Cut:
     # --- the Editor that repairs use
 
     def constant(self, value: NDArray[Any]) -> ir.Value:
-        return self.initializer(np.asarray(value), self.names.fresh("edgec.const"))
+        name = self.names.fresh("edgec.const")
+        return self.initializer(ir.Tensor(np.asarray(value, order="C"), name=name))
 
     def insert(
         self, node: ir.Node, op: str, inputs: Sequence[ir.Value], attributes: Mapping[str, Any]
@@ -280,10 +282,28 @@ class _Cut:
                     )
 
 
+def cut_tensor(tensor: ir.TensorProtocol, lines: Sequence[Line], alive: Mask) -> ir.LazyTensor:
+    """An initializer cut to what is kept, made anew at each reading: never all at once."""
+    cuts = [(line, line.indices(alive)) for line in lines]
+    shape = list(tensor.shape.numpy())
+    for line, indices in cuts:
+        shape[line.axis] = indices.shape[line.axis]
+
+    def values() -> ir.TensorProtocol:
+        data = _take(tensor.numpy(), cuts)
+        return ir.Tensor(np.asarray(data, order="C"), dtype=tensor.dtype, name=tensor.name)
+
+    return ir.LazyTensor(values, tensor.dtype, ir.Shape(shape), name=tensor.name)
+
+
 def cut_array(data: NDArray[Any], lines: Sequence[Line], alive: Mask) -> NDArray[Any]:
-    """Slices an initializer: ragged lines first, as their rows are counted before the cut."""
-    for line in lines:
-        indices = line.indices(alive)
+    """An array cut to what is kept."""
+    return _take(data, [(line, line.indices(alive)) for line in lines])
+
+
+def _take(data: NDArray[Any], cuts: Sequence[tuple[Line, NDArray[np.int64]]]) -> NDArray[Any]:
+    """Slices along lines: ragged ones first, as their rows are counted before the cut."""
+    for line, indices in cuts:
         if indices.size == indices.shape[line.axis]:
             data = np.take(data, indices.ravel(), line.axis)
         else:

@@ -15,6 +15,7 @@ import onnx_ir as ir
 from numpy.typing import NDArray
 from onnx.reference import ReferenceEvaluator
 
+from edgec.graph.deadline import walk
 from edgec.ops import rule_for
 from edgec.ops.view import Barrier, Fact, View
 
@@ -42,7 +43,7 @@ def facts_of(model: ir.Model, input_shapes: Mapping[str, Sequence[int]]) -> Fact
     for value in model.graph.initializers.values():
         facts[value] = _initializer(value)
     infer = _Inference(model)
-    for node in model.graph:
+    for node in walk(model.graph, "the inference of shapes"):
         inputs = [None if v is None else facts.get(v, Fact()) for v in node.inputs]
         outputs = infer.outputs(node, inputs)
         facts.update(zip(node.outputs, outputs, strict=True))

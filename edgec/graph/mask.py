@@ -18,6 +18,7 @@ import onnx_ir as ir
 from edgec.graph.channels import ChannelGroups
 from edgec.graph.names import Names
 from edgec.graph.widths import Line, Mask, lines_of
+from edgec.model import copied
 from edgec.ops.tracing import Norm
 
 
@@ -28,8 +29,7 @@ def masked_model(groups: ChannelGroups, alive: Mask) -> ir.Model:
         groups: The analysis of the model.
         alive: bool[units], the units that are kept.
     """
-    model = groups.model.clone()
-    model.meta.update(groups.model.meta)  # it tells where mapped weights lie
+    model = copied(groups.model)
     new_of = dict(zip(groups.model.graph, model.graph, strict=True))
     made: dict[tuple[object, ...], ir.Value] = {}
     names = Names(model.graph)

@@ -13,12 +13,14 @@ class Names:
         for node in ir.traversal.RecursiveGraphIterator(graph):
             self.taken |= {value.name for value in (*node.inputs, *node.outputs) if value}
             self.taken.add(node.name)
+        self._tried: dict[str, int] = {}  # so that many names alike are not counted up each time
 
     def fresh(self, like: str) -> str:
         """`like`, or with a number behind it; taken from now on."""
-        name, number = like, 0
+        name, number = like, self._tried.get(like, 0)
         while name in self.taken:
             number += 1
             name = f"{like}.{number}"
+        self._tried[like] = number
         self.taken.add(name)
         return name

@@ -16,6 +16,8 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
+from edgec.graph.deadline import Clock
+
 Units = NDArray[np.int64]
 Mask = NDArray[np.bool_]
 
@@ -50,7 +52,9 @@ class Rows:
         Where the rows of a box would lose unequal numbers, none of its cells can.
         """
         free = free.copy()
+        clock = Clock("the count of what rows can lose")
         while len(self._starts):
+            clock.check("the last row", f"{int(free.sum()):,} of {self.cells:,} cells were left")
             weight = self._weights(free[self._cell])
             most = np.maximum.reduceat(weight, self._starts)
             uneven = most != np.minimum.reduceat(weight, self._starts)

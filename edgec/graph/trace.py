@@ -6,6 +6,7 @@ from collections.abc import Iterator
 
 import onnx_ir as ir
 
+from edgec.graph.deadline import walk
 from edgec.graph.facts import Facts
 from edgec.ops import rule_for
 from edgec.ops.tracing import Freedom, LabelContext, Trace
@@ -20,7 +21,7 @@ def trace_labels(model: ir.Model, facts: Facts, freedom: Freedom) -> Trace:
     A node without a rule, or one that its rule cannot follow, pins every channel that reaches it.
     """
     trace = Trace(facts, freedom)
-    for node in model.graph:
+    for node in walk(model.graph, "the tracing of channels"):
         trace.atoms.here = title(node)
         _label(node, facts, trace)
     for value in model.graph.outputs:

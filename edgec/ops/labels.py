@@ -16,6 +16,7 @@ or every row keeps an equal count; `Atoms.box` records that demand and `graph.ch
 
 from __future__ import annotations
 
+from bisect import bisect_right
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
@@ -126,20 +127,26 @@ class Atoms:
 
     def makers(self, ids: Ids) -> set[str]:
         """Names of those that made the atoms `ids`."""
-        starts = [batch.start for batch in self.batches]
-        numbers = np.unique(np.searchsorted(starts, ids[ids > 0], side="right")) - 1
-        return {self.batches[number].name for number in numbers.tolist()}
+        names, rest = set(), np.unique(ids[ids > 0])
+        while rest.size:
+            number = bisect_right(self.batches, rest[0], key=lambda batch: batch.start)
+            batch = self.batches[number - 1]
+            names.add(batch.name)
+            rest = rest[np.searchsorted(rest, batch.stop) :]
+        return names
 
     def find(self, ids: Ids) -> Ids:
         """The representative of each atom, same shape. Equal representatives: same unit."""
-        root = self._parent[ids]
+        root = ids
         while True:
             above = self._parent[root]
-            if np.array_equal(above, root):
+            higher = self._parent[above]
+            if np.array_equal(above, higher):
                 break
-            root = above
-        self._parent[ids] = root  # path compression
-        return root
+            self._parent[root] = higher  # halves the paths, so that deep ones stay logarithmic
+            root = higher
+        self._parent[ids] = above  # path compression
+        return above
 
     def unite(self, a: Ids, b: Ids) -> None:
         """Ties `a` to `b` element by element (the two broadcast). Meeting atom 0 pins."""
@@ -152,7 +159,7 @@ class Atoms:
         both = (a != 0) & (b != 0) & (a != b)
         if not both.any():
             return
-        pairs = np.unique(np.stack([a[both], b[both]]), axis=1)
+        pairs = np.stack(np.divmod(np.unique(a[both] * len(self) + b[both]), len(self)))
         self.ties.append(Tie(pairs[0], pairs[1], self.here))
         while True:
             ra, rb = self.find(pairs[0]), self.find(pairs[1])

@@ -112,9 +112,10 @@ class Problem:
 
     def table(self, metric: Metric, group: int, state: Sequence[int]) -> Floats:
         """float64[options]: cost of what the group touches, others as in `state`."""
-        return self.model.alternatives(
-            metric, group, self.removed(state), self.options[group].slots
-        )
+        removed = np.zeros(self.model.slots)
+        for other in self.model.near(group).groups:
+            removed[self.model.slots_of_group[other]] = self.options[other].slots[state[other]]
+        return self.model.alternatives(metric, group, removed, self.options[group].slots)
 
     def fits(self, costs: Mapping[Metric, float]) -> bool:
         """Whether all bounds hold."""

@@ -80,21 +80,17 @@ def _mean_over_members(evidence: Evidence, per_member: Callable[[Member], Floats
     units = evidence.groups.units
     total, times = np.zeros(units), np.zeros(units)
     for member in _weights(evidence):
-        present = np.zeros(units, bool)
-        present[member.line.units.ravel()] = True
-        total[present] += per_member(member)[present]
-        times[present] += 1
+        total[member.units] += per_member(member)
+        times[member.units] += 1
     return np.where(times > 0, total / np.maximum(times, 1), np.nan)
 
 
 def _l1(evidence: Evidence) -> Floats:
-    units = evidence.groups.units
-    return _mean_over_members(evidence, lambda m: m.gather(np.abs(m.weight), units))
+    return _mean_over_members(evidence, lambda m: m.gather(np.abs(m.weight)))
 
 
 def _l2(evidence: Evidence) -> Floats:
-    units = evidence.groups.units
-    return _mean_over_members(evidence, lambda m: np.sqrt(m.gather(np.square(m.weight), units)))
+    return _mean_over_members(evidence, lambda m: np.sqrt(m.gather(np.square(m.weight))))
 
 
 def _fpgm(evidence: Evidence) -> Floats:
@@ -107,9 +103,9 @@ def _fpgm(evidence: Evidence) -> Floats:
         for filters, own in _blocks(member):
             squares = np.square(filters).sum(1)
             distances = np.sqrt(np.maximum(squares[:, None] + squares - 2 * filters @ filters.T, 0))
-            sums = np.bincount(own, distances.sum(1), minlength=units)
-            own = np.unique(own)
-            total[own] = np.nan_to_num(total[own]) + sums[own]
+            found, places = np.unique(own, return_inverse=True)
+            sums = np.bincount(places, distances.sum(1))
+            total[found] = np.nan_to_num(total[found]) + sums
     return total
 
 
@@ -129,8 +125,8 @@ def _bn_gamma(evidence: Evidence) -> Floats:
     total, times = np.zeros(units), np.zeros(units)
     for member in members(evidence.groups):
         if member.node.op_type == "BatchNormalization" and member.index == 1:
-            total += member.gather(np.abs(member.weight), units)
-            times += np.bincount(member.line.units.ravel(), minlength=units)
+            total[member.units] += member.gather(np.abs(member.weight))
+            times[member.units] += member.gather(np.ones_like(member.weight))
     return np.where(times > 0, total / np.maximum(times, 1), np.nan)
 
 
@@ -157,8 +153,8 @@ def _flap(evidence: Evidence) -> Floats:
             continue
         variance = _along(member, moments.var)
         power = np.square(member.weight.astype(np.float64)) * variance
-        total += member.gather(power, units) / max(float(power.sum()), 1e-30)
-        seen[member.line.units.ravel()] = True
+        total[member.units] += member.gather(power) / max(float(power.sum()), 1e-30)
+        seen[member.units] = True
     return np.where(seen, total, np.nan)
 
 
@@ -185,9 +181,8 @@ def _beta_rank(evidence: Evidence) -> Floats:
         raw = np.abs(member.weight).mean(axes) * _spread_ratio(spread)
         low, high = float(raw.min()), float(raw.max())
         scaled = (raw - low) / max(high - low, 1e-30)
-        own = np.unique(member.line.units)
-        gathered = np.bincount(member.line.units.ravel(), scaled, minlength=units)
-        total[own] = np.nan_to_num(total[own]) + gathered[own]
+        gathered = member.gather(scaled.reshape(member.line.units.shape))
+        total[member.units] = np.nan_to_num(total[member.units]) + gathered
     return total
 
 
@@ -245,7 +240,7 @@ def _readers(evidence: Evidence) -> Floats:
     readers = np.zeros(evidence.groups.units)
     for member in _weights(evidence):
         if member.role == "in":
-            readers[np.unique(member.line.units)] += 1
+            readers[member.units] += 1
     return np.maximum(readers, 1)
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any, Literal
 
 import numpy as np
@@ -36,13 +37,21 @@ class Member:
     role: Literal["out", "in"]
     name: str
 
-    def gather(self, statistic: Floats, units: int) -> Floats:
-        """Adds a statistic up per unit: float64[units].
+    @cached_property
+    def _found(self) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+        return np.unique(self.line.units.ravel(), return_inverse=True)
+
+    @property
+    def units(self) -> NDArray[np.int64]:
+        """int64[n]: the units that occur, ascending."""
+        return self._found[0]
+
+    def gather(self, statistic: Floats) -> Floats:
+        """Adds a statistic up per unit that occurs: float64[n].
 
         Args:
             statistic: Values of the weight's rank that broadcast over, or are summed to, the
                 shape in which the units vary.
-            units: Number of units.
         """
         shape = self.line.units.shape
         summed = tuple(
@@ -50,7 +59,7 @@ class Member:
         )
         values = np.broadcast_to(statistic.sum(summed, keepdims=True), shape)
         flat = values.ravel().astype(np.float64)
-        return np.bincount(self.line.units.ravel(), flat, minlength=units).astype(np.float64)
+        return np.bincount(self._found[1], flat).astype(np.float64)
 
 
 def members(groups: ChannelGroups) -> Iterator[Member]:

@@ -134,7 +134,7 @@ def test_bias_of_removed_channels_leaks(monkeypatch: pytest.MonkeyPatch) -> None
     [
         lambda model: model.tensors.pop(),
         lambda model: model.nodes.pop(),
-        lambda model: model.matrix.__imul__(0.5),
+        lambda model: [shares.__imul__(0.5) for shares in model.terms.shares],
     ],
     ids=["tensor", "node", "coefficients"],
 )

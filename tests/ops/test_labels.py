@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import itertools
 import math
+import time
 
 import numpy as np
 from hypothesis import given
@@ -191,3 +193,14 @@ def test_single_channels_carry_no_labels() -> None:
     assert line_labels(np.array([7]), 1, 3) == ()
     assert line_labels(None, 1, 3) == ()
     assert on_axis(line_labels(np.array([7, 8]), 1, 3), 0) is None
+
+
+def test_chains_of_ties_stay_near_linear() -> None:
+    """Tied from the youngest to the oldest, every root hangs below a younger one."""
+    atoms = Atoms()
+    lines = [atoms.fresh(64, str(number)) for number in range(2000)]
+    for young, old in itertools.pairwise(reversed(lines)):
+        atoms.unite(young, old)
+    start = time.process_time()
+    assert set(atoms.find(np.arange(1, len(atoms))).tolist()) == set(range(1, 65))
+    assert time.process_time() - start < 0.2  # a step for each tie takes some times as long
