@@ -271,14 +271,22 @@ def reader(node: ir.Node, index: int) -> Reader:
     return next((value.name for value in node.outputs if value.name), ""), index
 
 
-def consumer_moments(model: ir.Model, data: Batches, batch_size: int = 16) -> dict[Reader, Moments]:
-    """Moments of the channels that the matrix of every layer reads."""
+def consumer_moments(
+    model: ir.Model,
+    data: Batches,
+    batch_size: int = 16,
+    values: Collection[tuple[str, Axes]] = (),
+) -> tuple[dict[Reader, Moments], dict[tuple[str, Axes], Moments]]:
+    """Moments of the channels that the matrix of every layer reads, and of other `values`."""
     read: dict[Reader, tuple[str, Axes]] = {
         reader(n, 1): (_in(n), channel_axis(n)) for n in weighted_layers(model)
     }
     read |= _read_by_recurrent(model)
-    found = channel_moments(model, set(read.values()), data, batch_size)
-    return {reader: found[value] for reader, value in read.items() if value in found}
+    found = channel_moments(model, {*read.values(), *values}, data, batch_size)
+    return (
+        {reader: found[value] for reader, value in read.items() if value in found},
+        {value: found[value] for value in values if value in found},
+    )
 
 
 def _read_by_recurrent(model: ir.Model) -> dict[Reader, tuple[str, Axes]]:

@@ -29,7 +29,7 @@ from edgec.compare import Comparison, Difference
 from edgec.devices.base import Pair
 from edgec.devices.measure import PRESETS, measure_pair
 from edgec.errors import BudgetError
-from edgec.feeds import input_types, sample_feeds
+from edgec.feeds import fix_shapes_by_sample, input_types, sample_feeds
 from edgec.foreign import diagnosed, translated
 from edgec.graph.cost import Totals, count
 from edgec.graph.facts import facts_of
@@ -198,6 +198,8 @@ class _Job:
             self.data: Data | None = None if data is None else load_data(data, types)
             self.eval_data = self.data if eval_data is None else load_data(eval_data, types)
             self.context.data = self.data
+            if self.data is not None:
+                fix_shapes_by_sample(self.original, self.data)
             self.guard = partial(diagnosed, self.original, self.source.name)
             with self.guard():
                 model = prepared(copied(self.original), self.context)

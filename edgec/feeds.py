@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from edgec.calibration.data import Data
 from edgec.errors import UsageError
 from edgec.model import input_shapes, other_shapes
+from edgec.model_inputs import fix_input_shapes, given_shapes
 
 Shape = tuple[int | None, ...]
 _MOST = 1 << 31
@@ -29,6 +30,14 @@ def input_types(model: ir.Model) -> dict[str, tuple[Any, Shape]]:
         dims = tuple(d if isinstance(d, int) else None for d in value.shape)
         found[value.name or ""] = (value.dtype.numpy(), dims)
     return found
+
+
+def fix_shapes_by_sample(model: ir.Model, data: Data) -> None:
+    """Lets the first sample say how long what the model leaves open is, unless the user has."""
+    sample = next(data.batches(1), {})
+    given = given_shapes(model)
+    shapes = {name: array.shape for name, array in sample.items() if name not in given}
+    fix_input_shapes(model, {**given, **shapes})
 
 
 def sample_feeds(

@@ -39,6 +39,11 @@ def fix_input_shapes(
     _bindings(model, subject, model.meta[_META])
 
 
+def given_shapes(model: ir.Model) -> dict[str, tuple[int, ...]]:
+    """The shapes that `fix_input_shapes` has recorded, by input."""
+    return dict(model.meta.get(_META, {}))
+
+
 def input_shapes(
     model: ir.Model,
     default_batch: int = 1,
@@ -54,7 +59,7 @@ def input_shapes(
         UsageError: A dim that nothing fixes.
         UnsupportedError: An input that is no tensor.
     """
-    given = {**model.meta.get(_META, {}), **(inputs or {})}
+    given = {**given_shapes(model), **(inputs or {})}
     bound = _bindings(model, "model", given)
     for value in model.graph.inputs:
         if value.shape is not None and len(value.shape) and value.name not in given:

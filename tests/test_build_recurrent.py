@@ -48,10 +48,10 @@ def test_scores_are_numbers_and_differ(criterion: str) -> None:
     groups = channel_groups(network())
     moments = None
     if CRITERIA[criterion].needs == "moments":
-        moments = consumer_moments(
+        moments, _ = consumer_moments(
             groups.model, load_data(samples(), {"x": (np.float32, (None, 9, 6))})
         )
-    scores, silent = scored(criterion, Evidence(groups, np.random.default_rng(0), moments, {}))
+    scores, silent = scored(criterion, Evidence(groups, np.random.default_rng(0), moments, {}, {}))
     assert np.isfinite(scores).all()
     for group in groups:
         if group.name not in silent:

@@ -25,6 +25,7 @@ from edgec.calibration.moments import Moments, Reader, Spread, reader
 from edgec.errors import UsageError
 from edgec.graph.channels import ChannelGroups
 from edgec.passes.prune.members import Member, members
+from edgec.passes.prune.products import Value, products, shares
 
 Floats = NDArray[np.float64]
 # Operator → the inputs that may be its matrices; other weights (biases, states) are not compared.
@@ -43,12 +44,14 @@ class Evidence:
         rng: For `random`.
         moments: Per consumer (name of its output, input of the matrix): mean and variance of each
             channel that the matrix reads.
+        factors: The same per value (its name, channel axes) that a product of activations reads.
         spreads: Per consumer: σ(out)/σ(in) per output channel.
     """
 
     groups: ChannelGroups
     rng: np.random.Generator
     moments: Mapping[Reader, Moments] | None = None
+    factors: Mapping[Value, Moments] | None = None
     spreads: Mapping[str, Spread] | None = None
 
 
@@ -143,7 +146,10 @@ def _lamp(evidence: Evidence) -> Floats:
 
 
 def _flap(evidence: Evidence) -> Floats:
-    """Share of each consumer's output variance that goes with a channel, over all consumers."""
+    """Share of each consumer's output variance that goes with a channel, over all consumers.
+
+    A product of activations, such as q·kᵀ, is a consumer too (`products`).
+    """
     assert evidence.moments is not None
     units = evidence.groups.units
     total, seen = np.zeros(units), np.zeros(units, bool)
@@ -155,6 +161,11 @@ def _flap(evidence: Evidence) -> Floats:
         power = np.square(member.weight.astype(np.float64)) * variance
         total[member.units] += member.gather(power) / max(float(power.sum()), 1e-30)
         seen[member.units] = True
+    for product in products(evidence.groups):
+        found = shares(product, evidence.factors or {}, units)
+        if found is not None:
+            total += found
+            seen[product.a.units] = True
     return np.where(seen, total, np.nan)
 
 

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from edgec.budget import Metric, human
 from edgec.errors import BudgetError
-from edgec.graph.channels import ChannelGroups
+from edgec.graph.channels import ChannelGroups, channel_groups
 from edgec.graph.cost import CostModel, Totals
 from edgec.passes.prune.allocate import Options, Problem, options_of
 
@@ -112,7 +112,19 @@ class Preparation:
             if finer < row.floor:
                 then = finer / row.original
                 ways.append(f"--round-to below {self.round_to} (the floor at 1 is {then:.3f})")
+        crossed = self._across_norms()
+        if crossed is not None and crossed.floor.get(row.metric) < row.floor:
+            then = crossed.floor.get(row.metric) / row.original
+            ways.append(f"--across-norms (the floor is then {then:.3f})")
         return f"\n  try {', or '.join(ways)}" if ways else ""
+
+    def _across_norms(self) -> Preparation | None:
+        """The same with channels across norms free; None where the user picks groups."""
+        freedom = self.groups.trace.freedom
+        if freedom.across_norms or self.reasons:
+            return None
+        groups = channel_groups(self.groups.model, across_norms=True, drop_heads=freedom.drop_heads)
+        return replace(self, groups=groups, model=CostModel(groups), _floor=None)
 
     def holders(self, most: int = 3) -> list[str]:
         """What keeps the floor up, in words: the widest pins, the user's patterns, the grid."""

@@ -21,6 +21,7 @@ from edgec.passes.base import Context, Pass
 from edgec.passes.prune.allocate import ALLOCATORS, Options, Problem
 from edgec.passes.prune.criteria import CRITERIA, Evidence, scored
 from edgec.passes.prune.feasibility import Preparation
+from edgec.passes.prune.products import products
 from edgec.suggest import check_known
 
 _NOUNS = {"flops": "FLOPs", "macs": "MACs", "params": "parameters", "size": "weights"}
@@ -213,12 +214,18 @@ class Prune(Pass):
     def evidence(self, criterion: str, groups: ChannelGroups, context: Context) -> Evidence:
         """Collects what the criterion looks at."""
         needs = CRITERIA[criterion].needs
-        moments = spreads = None
+        moments = factors = spreads = None
         if needs == "moments" and context.data is not None:
-            moments = consumer_moments(groups.model, context.data)
+            values = {
+                operand.value
+                for product in products(groups)
+                for operand in (product.a, product.b)
+                if operand is not None
+            }
+            moments, factors = consumer_moments(groups.model, context.data, values=values)
         if needs == "spreads" and context.data is not None:
             spreads = position_spread(groups.model, context.data)
-        return Evidence(groups, context.rng("criterion"), moments, spreads)
+        return Evidence(groups, context.rng("criterion"), moments, factors, spreads)
 
 
 @dataclass(frozen=True)

@@ -6,11 +6,13 @@ import numpy as np
 import onnx_ir as ir
 import pytest
 from zoo import model_of
+from zoo.patterns import PATTERNS
 
 from edgec.calibration.moments import Moments, Spread
 from edgec.errors import UsageError
 from edgec.graph.channels import ChannelGroups, channel_groups
 from edgec.passes.prune.criteria import CRITERIA, Evidence, pq_index, scored
+from edgec.passes.prune.products import products, shares
 
 W1 = np.asarray([[3.0, 4.0], [0.0, 1.0], [6.0, 8.0]], np.float32)  # three filters
 W2 = np.asarray([[1.0, 2.0, 2.0], [0.0, 0.0, 1.0]], np.float32)  # reads three channels
@@ -39,6 +41,24 @@ def raw(name: str, **facts: object) -> list[float]:
 
 def test_l1_is_the_mean_over_the_slices_that_make_and_read_a_channel() -> None:
     assert raw("l1") == pytest.approx([(7 + 1) / 2, (1 + 2) / 2, (14 + 3) / 2])
+
+
+def test_flap_scores_queries_and_keys_by_what_their_products_fluctuate() -> None:
+    """No weight reads them: the variance of q[j]·k[j], as a share of all pairs of all heads."""
+    groups = channel_groups(PATTERNS["attention_separate"]())
+    rng = np.random.default_rng(1)
+    (product,) = products(groups)
+    assert product.b is not None
+    shape = {product.a.value: (2, 3, 5, 4), product.b.value: (2, 3, 4, 5)}  # heads, then columns
+    q, k = (rng.standard_normal(s) + 1 for s in shape.values())
+    moments = {value: Moments.of(x, value[1]) for value, x in zip(shape, (q, k), strict=True)}
+    found = shares(product, moments, groups.units)
+    assert found is not None
+    expected = np.zeros((3, 4))
+    for head, column in np.ndindex(3, 4):
+        a, b = q[:, head, :, column], k[:, head, column, :]
+        expected[head, column] = (a**2).mean() * (b**2).mean() - a.mean() ** 2 * b.mean() ** 2
+    np.testing.assert_allclose(found[product.a.units], (expected / expected.sum()).ravel())
 
 
 def test_l2() -> None:
