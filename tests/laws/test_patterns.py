@@ -59,6 +59,8 @@ EXPECTED = {
     "nchw_flatten": (1, 8, 1, 8),
     "nchw_flatten_matmul": (1, 8, 1, 8),
     "computed_flatten": (1, 8, 1, 8),
+    "computed_merge_with_batch": (1, 8, 1, 8),
+    "computed_resize": (1, 8, 1, 8),
     "concat_positive_axis": (2, 10, 1, 10),
     "concat_negative_axis": (2, 10, 1, 10),
     "concat_same_twice": (1, 6, 1, 6),
