@@ -112,6 +112,7 @@ EXPECTED = {
     "attention_fused_qkv": (1, 24, 1, 24),
     "attention_inferred_heads": (2, 24, 1, 24),
     "attention_gqa": (2, 16, 1, 16),
+    "attention_heads_in_batch": (2, 24, 1, 24),
     "rope_halves": (1, 4, 1, 4),
     "patch_merging": (1, 8, 1, 8),
     "window_partition": (1, 8, 1, 8),
