@@ -92,12 +92,12 @@ class RepairContext(View):
         """Overrides entries of attribute `name` (older opsets) or input `i`; None leaves one."""
         old = self.attr(name)
         if old is not None:
-            new = [int(o) if v is None else v for o, v in zip(old, values, strict=True)]
-            self.node.attributes[name] = ir.AttrInt64s(name, new)
+            entries = [int(o) if v is None else v for o, v in zip(old, values, strict=True)]
+            self.node.attributes[name] = ir.AttrInt64s(name, entries)
             return
         was, new, value = self._entries(i, values)
         if value is not None:
-            chosen = [self.constant(new != was), self.constant(new), value]
+            chosen = [self.constant(np.not_equal(new, was)), self.constant(new), value]
             self.node.replace_input_with(i, self.insert("Where", chosen))
 
     def set_dims(self, i: int, sizes: Sequence[int | None]) -> None:
@@ -108,7 +108,7 @@ class RepairContext(View):
         """
         was, new, value = self._entries(i, sizes)
         if value is not None:
-            same = new == was
+            same = np.equal(new, was)
             larger = self.insert("Mul", [value, self.constant(np.where(same, 1, new))])
             scaled = self.insert("Div", [larger, self.constant(np.where(same, 1, was))])
             self.node.replace_input_with(i, scaled)
