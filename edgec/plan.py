@@ -90,6 +90,8 @@ class Mask:
         size: Length of that axis before the cut.
         kept: Increasing original indices; one tuple of them per block when `rows` is set.
         rows: (axis, blocks) of each axis that is divided into blocks with their own indices.
+        periods: (axis, length) of each such axis that may be longer than what was analysed: other
+            samples follow there (heads merged with a batch), and the pattern repeats.
     """
 
     node: str
@@ -98,6 +100,7 @@ class Mask:
     size: int
     kept: Kept
     rows: Rows = ()
+    periods: Rows = ()
 
     def blocks(self) -> tuple[tuple[int, ...], ...]:
         """The kept indices of every block; a single block when `rows` is not set."""
@@ -110,7 +113,12 @@ class Mask:
             UsageError: `shape` is not one this mask can be about.
         """
         where = f"plan: mask of input {self.input} of '{self.node}'"
-        return _pattern(where, self.axis, self.size, self.blocks(), self.rows, shape)
+        one, times = list(shape), [1] * len(shape)
+        for axis, length in self.periods:
+            if axis >= len(shape) or shape[axis] % length:
+                raise UsageError(where, f"does not fit an array of shape {list(shape)}")
+            one[axis], times[axis] = length, shape[axis] // length
+        return np.tile(_pattern(where, self.axis, self.size, self.blocks(), self.rows, one), times)
 
 
 @dataclass(frozen=True)
@@ -212,6 +220,7 @@ class Plan:
                     "axis": m.axis,
                     "size": m.size,
                     **_kept_json(m.kept, m.rows),
+                    **({"periods": [[*p] for p in m.periods]} if m.periods else {}),
                 }
                 for m in self.masks
             ],
@@ -317,9 +326,13 @@ def _cut(place: Place) -> Cut:
 
 
 def _mask(place: Place) -> Mask:
-    place.no_others("node", "input", "axis", "size", "kept", "rows")
+    place.no_others("node", "input", "axis", "size", "kept", "rows", "periods")
     axis, size, kept, rows = _kept(place)
-    return Mask(place.text("node"), place.integer("input"), axis, size, kept, rows)
+    periods = _pairs(place, "periods") if "periods" in place.value else ()
+    for pair in periods:
+        if pair[1] < 1 or pair[0] not in [known for known, _ in rows]:
+            raise place.error(f"'periods' has {[*pair]}: an axis of 'rows', and a length")
+    return Mask(place.text("node"), place.integer("input"), axis, size, kept, rows, periods)
 
 
 def _norm(place: Place) -> Norm:

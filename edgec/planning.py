@@ -12,6 +12,7 @@ from edgec.graph.channels import ChannelGroups
 from edgec.graph.cut import CutResult
 from edgec.graph.widths import Line, lines_of
 from edgec.graph.widths import Mask as Alive
+from edgec.model import is_symbolic
 from edgec.ops.tracing import Mix, Use
 from edgec.plan import Cut, Group, Kept, Mask, Norm, Plan, Role, Rows
 
@@ -92,7 +93,9 @@ def _masks(cut: CutResult, mix: Mix, names: Mapping[ir.Node, str]) -> list[Mask]
         if not line.kept(cut.alive).all():
             kept, rows = _kept(line, cut.alive)
             node, size = names[mix.node], shape[line.axis]
-            found.append(Mask(node, mix.index, line.axis, size, kept, rows))
+            sizes = tuple((axis, shape[axis]) for axis, _ in rows)
+            periods = sizes if is_symbolic(groups.model) else ()
+            found.append(Mask(node, mix.index, line.axis, size, kept, rows, periods))
     return found
 
 

@@ -11,6 +11,7 @@ nothing reads it.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 import onnx_ir as ir
@@ -18,7 +19,7 @@ import onnx_ir as ir
 from edgec.graph.channels import ChannelGroups
 from edgec.graph.names import Names
 from edgec.graph.widths import Line, Mask, lines_of
-from edgec.model import copied
+from edgec.model import copied, is_symbolic
 from edgec.ops.tracing import Norm
 
 
@@ -61,6 +62,8 @@ def masked_model(groups: ChannelGroups, alive: Mask) -> ir.Model:
                 name = names.fresh(f"{value.name}.mask")
                 dtype = groups.facts[value].dtype or ir.DataType.FLOAT
                 mask = _initializer(model, ir.Tensor(kept.astype(dtype.numpy()), name=name))
+                if line.rows and is_symbolic(model):
+                    mask = _repeated(model, node, mix.index, mask, line.rows, names)
                 product = ir.node("Mul", [node.inputs[mix.index], mask])
                 product.outputs[0].name = names.fresh(f"{value.name}.masked")
                 model.graph.insert_before(node, product)
@@ -71,6 +74,39 @@ def masked_model(groups: ChannelGroups, alive: Mask) -> ir.Model:
         if not initializer.uses() and not initializer.is_graph_output():
             del model.graph.initializers[name]
     return model
+
+
+def _repeated(
+    model: ir.Model,
+    node: ir.Node,
+    index: int,
+    mask: ir.Value,
+    rows: Sequence[int],
+    names: Names,
+) -> ir.Value:
+    """The mask of all samples, where the analysis saw one: rows may be merged with a batch.
+
+    Samples follow one another, as the batch is the outer axis. Where it is not, the mask is wrong
+    and the cut law fails: nothing is believed here.
+    """
+    value = node.inputs[index]
+    assert value is not None
+    assert mask.shape is not None
+    one = np.asarray(mask.shape.numpy(), np.int64)
+    chosen = np.isin(np.arange(one.size), rows)
+
+    def new(op: str, inputs: Sequence[ir.Value]) -> ir.Value:
+        made = ir.node(op, inputs)
+        made.outputs[0].name = names.fresh(f"{mask.name}.{op.lower()}")
+        model.graph.insert_before(node, made)
+        return made.outputs[0]
+
+    def constant(array: Any) -> ir.Value:
+        return _initializer(model, ir.Tensor(array, name=names.fresh(f"{mask.name}.sizes")))
+
+    times = new("Div", [new("Shape", [value]), constant(one)])
+    once = constant(np.ones_like(one))
+    return new("Tile", [mask, new("Where", [constant(chosen), times, once])])
 
 
 def _narrow(model: ir.Model, node: ir.Node, norm: Norm, kept: Mask, names: Names) -> None:

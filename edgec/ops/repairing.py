@@ -91,29 +91,46 @@ class RepairContext(View):
     def set_entries(self, name: str, i: int, values: Sequence[int | None]) -> None:
         """Overrides entries of attribute `name` (older opsets) or input `i`; None leaves one."""
         old = self.attr(name)
-        if old is None:
-            self.set_dims(i, values)
-        else:
-            new = [int(o) if v is None else v for o, v in zip(old, values, strict=True)]
-            self.node.attributes[name] = ir.AttrInt64s(name, new)
+        if old is not None:
+            entries = [int(o) if v is None else v for o, v in zip(old, values, strict=True)]
+            self.node.attributes[name] = ir.AttrInt64s(name, entries)
+            return
+        was, new, value = self._entries(i, values)
+        if value is not None:
+            chosen = [self.constant(np.not_equal(new, was)), self.constant(new), value]
+            self.node.replace_input_with(i, self.insert("Where", chosen))
 
     def set_dims(self, i: int, sizes: Sequence[int | None]) -> None:
         """Overrides entries of the shape vector at input `i`; None leaves an entry as it is.
 
-        A vector computed at run time keeps its other entries: new = Where(given, size, old).
+        A vector computed at run time may tell sizes that the analysis does not know (a batch that
+        is merged with channels), so its entries shrink in proportion: new = old · size / was.
         """
-        if all(size is None for size in sizes):
-            return
-        old, value = self.const(i), self.node.inputs[i]
-        assert old is not None
+        was, new, value = self._entries(i, sizes)
+        if value is not None:
+            same = np.equal(new, was)
+            larger = self.insert("Mul", [value, self.constant(np.where(same, 1, new))])
+            scaled = self.insert("Div", [larger, self.constant(np.where(same, 1, was))])
+            self.node.replace_input_with(i, scaled)
+
+    def _entries(
+        self, i: int, values: Sequence[int | None]
+    ) -> tuple[NDArray[Any], NDArray[Any], ir.Value | None]:
+        """The entries of input `i` now and then, and the input if that is yet to be done.
+
+        A constant is set here; where nothing changes there is nothing to do.
+        """
+        found, value = self.const(i), self.node.inputs[i]
+        assert found is not None
         assert value is not None
-        given = np.array([size is not None for size in sizes])
-        new = np.array([0 if size is None else size for size in sizes], old.dtype)
-        if value.const_value is not None or given.all():
-            self.set_const(i, np.where(given, new, old.ravel()))
-        else:
-            chosen = self.insert("Where", [self.constant(given), self.constant(new), value])
-            self.node.replace_input_with(i, chosen)
+        was = found.ravel()
+        new = np.array([o if v is None else v for o, v in zip(was, values, strict=True)], was.dtype)
+        if np.array_equal(was, new):
+            return was, new, None
+        if value.const_value is not None:
+            self.set_const(i, new)
+            return was, new, None
+        return was, new, value
 
     def constant(self, value: NDArray[Any]) -> ir.Value:
         """A new initializer."""

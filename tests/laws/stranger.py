@@ -61,7 +61,12 @@ def masked_proto(original: onnx.ModelProto, document: Document, feeds: Feeds) ->
     for number, (entry, source) in enumerate(zip(entries, sources, strict=True)):
         node = named[entry["node"]]
         shape, dtype = shapes[source]
-        mask = pattern(entry, shape).astype(dtype)
+        one, times = list(shape), [1] * len(shape)
+        for axis, length in entry.get("periods", []):
+            times[axis], rest = divmod(shape[axis], length)
+            one[axis] = length
+            assert not rest
+        mask = np.tile(pattern(entry, one), times).astype(dtype)
         kept, masked = f"stranger.{number}.kept", f"stranger.{number}.masked"
         model.graph.initializer.append(numpy_helper.from_array(mask, kept))
         product = onnx.helper.make_node("Mul", [node.input[entry["input"]], kept], [masked])

@@ -65,6 +65,37 @@ TEXTS: dict[str, str] = {
   f = Reshape(h, flat)
   y = MatMul(f, w1)
 }""",
+    "computed_merge_with_batch": """
+(float[N,3,4,2] x) => (y)
+<float[8,3,1,1] w0, int64 i0 = {0}, int64[1] ax = {0}, int64 size = {32}, int64[1] width = {2},
+ int64[3] rest = {8, 4, 2}, float[5,8,1,1] w1>
+{
+  h = Conv(x, w0)
+  s = Shape(h)
+  n = Gather<axis = 0>(s, i0)
+  rows = Mul(n, size)
+  rows1 = Unsqueeze(rows, ax)
+  flat = Concat<axis = 0>(rows1, width)
+  f = Reshape(h, flat)
+  r = Relu(f)
+  n1 = Unsqueeze(n, ax)
+  whole = Concat<axis = 0>(n1, rest)
+  b = Reshape(r, whole)
+  y = Conv(b, w1)
+}""",
+    "computed_resize": """
+(float[N,3,4,2] x) => (y)
+<float[8,3,1,1] w0, int64 i0 = {0}, int64[1] ax = {0}, int64[3] rest = {8, 8, 4},
+ float[5,8,1,1] w1>
+{
+  h = Conv(x, w0)
+  s = Shape(h)
+  n = Gather<axis = 0>(s, i0)
+  n1 = Unsqueeze(n, ax)
+  sizes = Concat<axis = 0>(n1, rest)
+  b = Resize<mode = "linear">(h, , , sizes)
+  y = Conv(b, w1)
+}""",
     "concat_positive_axis": """
 (float[2,3,6,5] x) => (y) <float[6,3,1,1] a, float[4,3,1,1] b, float[5,10,1,1] w>
 {

@@ -265,6 +265,36 @@ TEXTS: dict[str, str] = {
   oj = Reshape(ot, join)
   y = MatMul(oj, wo)
 }""",
+    "attention_heads_in_batch": """
+(float[N,5,6] x) => (y)
+<float[6,12] wq, float[6,12] wk, float[6,12] wv, int64 i0 = {0}, int64 heads = {3},
+ int64[1] ax = {0}, int64[1] tokens = {5}, int64[1] four = {4}, int64[1] twelve = {12},
+ float[12,6] wo>
+{
+  shape = Shape(x)
+  n = Gather<axis = 0>(shape, i0)
+  m = Mul(n, heads)
+  n1 = Unsqueeze(n, ax)
+  m1 = Unsqueeze(m, ax)
+  split = Concat<axis = 0>(tokens, m1, four)
+  join = Concat<axis = 0>(tokens, n1, twelve)
+  xt = Transpose<perm = [1,0,2]>(x)
+  q = MatMul(xt, wq)
+  k = MatMul(xt, wk)
+  v = MatMul(xt, wv)
+  qh = Reshape(q, split)
+  kh = Reshape(k, split)
+  vh = Reshape(v, split)
+  qt = Transpose<perm = [1,0,2]>(qh)
+  kt = Transpose<perm = [1,2,0]>(kh)
+  vt = Transpose<perm = [1,0,2]>(vh)
+  s = MatMul(qt, kt)
+  p = Softmax<axis = -1>(s)
+  o = MatMul(p, vt)
+  ot = Transpose<perm = [1,0,2]>(o)
+  oj = Reshape(ot, join)
+  y = MatMul(oj, wo)
+}""",
     "rope_halves": """
 (float[2,5,6] x) => (y)
 <float[6,8] wq, float[6,8] wk, float[1,5,8] cos, float[1,5,8] sin, int64[1] i0 = {0},
