@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
+from fnmatch import fnmatchcase
 
+import numpy as np
 import onnx_ir as ir
 
 from edgec.graph.deadline import walk
@@ -19,8 +21,34 @@ def trace_labels(model: ir.Model, facts: Facts, freedom: Freedom) -> Trace:
     """Labels of every value; ties, pins and boxes with their reasons.
 
     A node without a rule, or one that its rule cannot follow, pins every channel that reaches it.
+    Which of several splits makes the heads is seen only when all are known; so where heads go whole
+    the graph is walked twice.
     """
-    trace = Trace(facts, freedom)
+    trace = _traced(model, facts, freedom, ())
+    return _traced(model, facts, freedom, _heads(trace)) if freedom.drop_heads else trace
+
+
+def _heads(trace: Trace) -> set[tuple[ir.Node, int]]:
+    """The finest splits of channels that nodes make which the user has named."""
+    least = np.full(len(trace.atoms), np.iinfo(np.int64).max)
+    for split in trace.splits:
+        np.minimum.at(least, split.factor.ids.ravel(), split.length)
+    return {
+        split.place
+        for split in trace.splits
+        if least[split.factor.ids].min() == split.length
+        and any(
+            fnmatchcase(name, pattern)
+            for name in trace.atoms.makers(split.factor.ids)
+            for pattern in trace.freedom.drop_heads
+        )
+    }
+
+
+def _traced(
+    model: ir.Model, facts: Facts, freedom: Freedom, drop: Collection[tuple[ir.Node, int]]
+) -> Trace:
+    trace = Trace(facts, freedom, drop)
     for node in walk(model.graph, "the tracing of channels"):
         trace.atoms.here = title(node)
         _label(node, facts, trace)

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from fnmatch import fnmatchcase
 
 import numpy as np
 import onnx_ir as ir
@@ -95,12 +94,32 @@ class Freedom:
     drop_heads: tuple[str, ...] = ()
 
 
+@dataclass(frozen=True)
+class Split:
+    """Where channels are split into rows: the node and which of its splits, and the outcome."""
+
+    place: tuple[ir.Node, int]
+    factor: Factor
+
+    @property
+    def length(self) -> int:
+        """Channels in a row."""
+        size: int = self.factor.ids.shape[self.factor.order[-1]]
+        return size
+
+
 @dataclass
 class Trace:
-    """The labels of a whole graph."""
+    """The labels of a whole graph.
+
+    `splits` are the places at which channels were split into rows; at those of `drop`, rows go
+    whole.
+    """
 
     facts: Mapping[ir.Value, Fact]
     freedom: Freedom = field(default_factory=Freedom)
+    drop: Collection[tuple[ir.Node, int]] = ()
+    splits: list[Split] = field(default_factory=list)
     atoms: Atoms = field(default_factory=Atoms)
     labels: dict[ir.Value, Labels] = field(default_factory=dict)
     uses: list[Use] = field(default_factory=list)
@@ -123,6 +142,7 @@ class LabelContext(View):
         self.trace = trace
         self.atoms = trace.atoms
         self._read: set[int] = set()
+        self._splits = 0
 
     def is_param(self, i: int) -> bool:
         """Whether input `i` is an initializer (or a constant node's output)."""
@@ -306,11 +326,9 @@ class LabelContext(View):
         Every row keeps an equal count; where the user wants rows dropped, all of a row goes.
         """
         self.atoms.box(factor)
-        patterns = self.trace.freedom.drop_heads
-        if patterns and any(
-            fnmatchcase(name, pattern)
-            for name in self.atoms.makers(factor.ids)
-            for pattern in patterns
-        ):
-            return self.atoms.tie_along(factor, factor.order[-1])
-        return factor
+        place = (self.node, self._splits)
+        self._splits += 1
+        self.trace.splits.append(Split(place, factor))
+        return (
+            self.atoms.tie_along(factor, factor.order[-1]) if place in self.trace.drop else factor
+        )

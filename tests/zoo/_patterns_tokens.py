@@ -214,6 +214,30 @@ TEXTS: dict[str, str] = {
   oj = Reshape(ot, join)
   y = MatMul(oj, wo)
 }""",
+    "attention_three_then_heads": """
+(float[2,5,6] x) => (y)
+<float[6,36] w, int64[4] three = {2, 5, 3, 12}, int64[4] heads = {2, 5, 3, 4}, int64 i0 = {0},
+ int64 i1 = {1}, int64 i2 = {2}, int64[3] join = {2, 5, 12}, float[12,6] wo>
+{
+  m = MatMul(x, w)
+  r = Reshape(m, three)
+  t = Transpose<perm = [2,0,1,3]>(r)
+  q = Gather<axis = 0>(t, i0)
+  k = Gather<axis = 0>(t, i1)
+  v = Gather<axis = 0>(t, i2)
+  qr = Reshape(q, heads)
+  kr = Reshape(k, heads)
+  vr = Reshape(v, heads)
+  qh = Transpose<perm = [0,2,1,3]>(qr)
+  kt = Transpose<perm = [0,2,3,1]>(kr)
+  vh = Transpose<perm = [0,2,1,3]>(vr)
+  s = MatMul(qh, kt)
+  a = Softmax<axis = -1>(s)
+  o = MatMul(a, vh)
+  ot = Transpose<perm = [0,2,1,3]>(o)
+  oj = Reshape(ot, join)
+  y = MatMul(oj, wo)
+}""",
     "attention_inferred_heads": """
 (float[2,5,6] x) => (y)
 <float[6,12] wq, float[6,12] wk, float[6,12] wv, int64[4] heads = {2, 5, -1, 4},
