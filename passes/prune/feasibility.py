@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
 
 import numpy as np
@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from edgec.budget import Metric, human
 from edgec.errors import BudgetError
-from edgec.graph.channels import ChannelGroups, channel_groups
+from edgec.graph.channels import ChannelGroups, Group, Pinned, channel_groups
 from edgec.graph.cost import CostModel, Totals
 from edgec.passes.prune.allocate import Options, Problem, options_of
 
@@ -97,7 +97,9 @@ class Preparation:
                 f" {row.metric})",
                 f"is below what can be cut: the floor is {ratio:.3f}"
                 f" ({human(row.floor, row.metric)})",
-                "what holds it:\n    " + "\n    ".join(self.holders()) + self._ways_out(row),
+                "what holds it:\n    "
+                + "\n    ".join(self.holders(row.metric))
+                + self._ways_out(row),
             )
 
     def _ways_out(self, row: Feasibility) -> str:
@@ -118,6 +120,16 @@ class Preparation:
             ways.append(f"--across-norms (the floor is then {then:.3f})")
         return f"\n  try {', or '.join(ways)}" if ways else ""
 
+    def _held(self, metric: Metric) -> Iterator[tuple[float, Pinned]]:
+        """Every pin with what would be saved if all but one of its channels could go."""
+        pins = self.groups.pinned
+        model = CostModel(replace(self.groups, groups=tuple(map(_as_group, pins))))
+        none = np.zeros(model.slots)
+        for number, pin in enumerate(pins):
+            options = np.asarray([[0], [len(pin.units) - 1]], np.float64)
+            costs = model.alternatives(metric, number, none, options)
+            yield float(costs[0] - costs[1]), pin
+
     def _across_norms(self) -> Preparation | None:
         """The same with channels across norms free; None where the user picks groups."""
         freedom = self.groups.trace.freedom
@@ -126,9 +138,9 @@ class Preparation:
         groups = channel_groups(self.groups.model, across_norms=True, drop_heads=freedom.drop_heads)
         return replace(self, groups=groups, model=CostModel(groups), _floor=None)
 
-    def holders(self, most: int = 3) -> list[str]:
-        """What keeps the floor up, in words: the widest pins, the user's patterns, the grid."""
-        pins = sorted(self.groups.pinned, key=lambda p: -len(p.units))
+    def holders(self, metric: Metric, most: int = 3) -> list[str]:
+        """What keeps the floor up, in words: the costliest pins, the user's patterns, the grid."""
+        pins = [pin for _, pin in sorted(self._held(metric), key=lambda held: -held[0])]
         lines = [
             f"'{p.name}' ({len(p.units)} channels) {p.why}" + (f", at {p.where}" if p.where else "")
             for p in pins[:most]
@@ -141,6 +153,11 @@ class Preparation:
         if not len(self.groups):
             lines.insert(0, "it has no channels that can be removed")
         return lines
+
+
+def _as_group(pin: Pinned) -> Group:
+    alike = np.zeros(len(pin.units), np.int64)
+    return Group(pin.name, pin.units, alike, alike, len(pin.units), 1)
 
 
 def _round_up(ratio: float) -> float:
