@@ -73,6 +73,58 @@ g (float[2,3,6,5] x) => (float[2,4,6,5] y)
   z = Where(m, d, h)
   y = Conv(z, w1)
 }""",
+    "dropout_mask_unread": """
+(float[2,3,6,5] x) => (y) <float[8,3,1,1] w0, float[4,8,1,1] w1>
+{
+  h = Conv(x, w0)
+  d, m = Dropout(h)
+  y = Conv(d, w1)
+}""",
+    "pool_indices_unread": """
+(float[2,3,6,5] x) => (y) <float[8,3,1,1] w0, float[4,8,1,1] w1>
+{
+  h = Conv(x, w0)
+  p, i = MaxPool<kernel_shape = [2,2]>(h)
+  y = Conv(p, w1)
+}""",
+    "batch_norm_in_training": """
+(float[2,3,6,5] x) => (y, float[8] mean)
+<float[8,3,1,1] w0, float[8] s, float[8] t, float[8] m, float[8] v, float[8,8,1,1] w1,
+ float[8] s2, float[8] t2, float[8] m2, float[8] v2, float[4,8,1,1] w2>
+{
+  h = Conv(x, w0)
+  n, r, q = BatchNormalization<training_mode = 1>(h, s, t, m, v)
+  f = Conv(n, w1)
+  g, mean, u = BatchNormalization<training_mode = 1>(f, s2, t2, m2, v2)
+  y = Conv(g, w2)
+}""",
+    "batch_norm_in_training_over_the_maker": """
+(float[6,3] x) => (y)
+<float[8,6] w0, float[3] s, float[3] t, float[3] m, float[3] v, float[4,8] w1>
+{
+  z = Relu(x)
+  h = MatMul(w0, z)
+  n, r, q = BatchNormalization<training_mode = 1>(h, s, t, m, v)
+  y = MatMul(w1, n)
+}""",
+    "statistics_of_layer_norm": """
+(float[2,3,6,5] x) => (y)
+<float[8,3,1,1] w0, float[5] s, float[5] t, float[4,8,1,1] w1>
+{
+  h = Conv(x, w0)
+  n, mean, deviation = LayerNormalization(h, s, t)
+  b = Mul(n, deviation)
+  c = Sub(b, mean)
+  y = Conv(c, w1)
+}""",
+    "statistics_of_layer_norm_unread": """
+(float[2,3,6,5] x) => (y)
+<float[8,3,1,1] w0, float[5] s, float[5] t, float[4,8,1,1] w1>
+{
+  h = Conv(x, w0)
+  n, mean, deviation = LayerNormalization(h, s, t)
+  y = Conv(n, w1)
+}""",
     "quantised_activation": """
 (float[2,3,6,5] x) => (y)
 <float[8,3,1,1] w0, float scale = {0.05}, int8 zero = {3}, float[8,8,1,1] w1, float[4,8,1,1] w2>
