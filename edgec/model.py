@@ -226,7 +226,10 @@ def _from_proto(proto: onnx.ModelProto, subject: str) -> ir.Model:
 
 
 def _make_one_graph(model: ir.Model, subject: str) -> None:
-    """Inline the functions, and drop the inputs that initializers already fill (IR version 3)."""
+    """Inline the functions, and drop the inputs that initializers already fill.
+
+    Up to IR version 3 every initializer had to be an input too; from 4 on none has to be.
+    """
     for imports in (model.opset_imports, *(f.opset_imports for f in model.functions.values())):
         if "ai.onnx" in imports:
             imports.setdefault("", imports.pop("ai.onnx"))
@@ -246,6 +249,7 @@ def _make_one_graph(model: ir.Model, subject: str) -> None:
     kept = [value for value in model.graph.inputs if value not in filled]
     if len(kept) < len(model.graph.inputs):
         model.graph.inputs[:] = kept
+    model.ir_version = max(model.ir_version, 4)
 
 
 @contextmanager

@@ -11,11 +11,11 @@ from edgec import bundle
 from edgec.calibration.data import Data
 from edgec.calibration.evaluate import Metric
 from edgec.calibration.moments import runner
-from edgec.calibration.sources import running
 from edgec.devices.measure import PRESETS
 from edgec.errors import UsageError
 from edgec.passes.repair import REPAIRS
 from edgec.suggest import check_known
+from edgec.user_code import running
 
 _WITHOUT_DATA = ("none", "bias", "auto")
 

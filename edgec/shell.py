@@ -51,6 +51,14 @@ class Commands(click.Group):
             if debug:
                 traceback.print_exc()
             return _explain(error)
+        except SystemExit as error:
+            if error.code:  # click and rich end so when the reader of our output has gone
+                raise
+            if debug:
+                traceback.print_exc()
+            fact = "was ended by code that it runs, without a result"
+            console.show_error(EdgecError("edgec", fact, "--debug shows where; please report it"))
+            return _INTERNAL
         except KeyboardInterrupt:
             console.show_line("interrupted")
             return _INTERRUPTED

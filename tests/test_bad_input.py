@@ -257,6 +257,8 @@ def inputs(tmp_path_factory: pytest.TempPathFactory) -> Path:
     (folder / "random.onnx").write_bytes(np.random.default_rng(0).bytes(4000))
     (folder / "empty.onnx").write_bytes(b"")
     (folder / "text.onnx").write_text("hello")
+    (folder / "leaver.py").write_text("import sys\ndef leave(*any): sys.exit(0)\n")
+    (folder / "quitter.py").write_text("raise SystemExit\n")
     (folder / "node.onnx").write_bytes(cnn().graph.node[0].SerializeToString())
     (folder / "net.pt").write_bytes(b"\x80\x02abc")
     (folder / "net.pt2").write_bytes(b"abc")
@@ -397,6 +399,14 @@ CASES: list[Case] = [
     (f"{BUILD} --data no.module:f", 2, "no.module:f: cannot be imported"),
     (f"{BUILD} --data json:nothing", 2, "'json' has no 'nothing'"),
     (f"{BUILD} --data os:getcwd", 2, "os:getcwd"),
+    (
+        f"{BUILD} --data leaver:leave",
+        2,
+        "leaver:leave: failed: it ends the program with sys.exit(0)",
+    ),
+    (f"{BUILD} --data quitter:f", 2, "quitter:f: cannot be imported: it ends the program"),
+    (f"{BUILD} --eval leaver:leave --data good.npz", 2, "leaver:leave: failed: it ends"),
+    (f"build leaver:leave --input x=1x3x8x8 {HALF}", 2, "leaver:leave: failed: it ends"),
     (f"{BUILD} --eval json:loads", 2, "--eval: needs labelled samples"),
     (f"{BUILD} --eval json:loads --data unlabelled.npz", 2, "--eval: needs samples with labels"),
     (f"{BUILD} --eval json:loads --data good.npz", 2, "json:loads: failed: TypeError"),

@@ -174,6 +174,14 @@ def test_explain_shows_every_group_and_pin(folder: Path) -> None:
     assert rows["fc"] == ["fc", "10", "10", "is a graph output (output y)"]
 
 
+def test_no_result_is_never_a_success(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whatever code underneath may end the program: without a result it is a failure."""
+    monkeypatch.setattr("edgec.inspection.inspect", lambda *_, **__: sys.exit(0))
+    result = CliRunner().invoke(main, ["inspect", "net.onnx"])
+    assert result.exit_code == 1
+    assert "without a result" in result.stderr
+
+
 @pytest.mark.parametrize(
     "command", ["inspect missing.onnx --debug", "--debug inspect missing.onnx"]
 )

@@ -81,7 +81,10 @@ def test_weights_listed_as_inputs_are_no_inputs(tmp_path: Path) -> None:
     model = models.load(write(old, tmp_path))
     assert [value.name for value in model.graph.inputs] == ["x"]
     assert list(model.graph.initializers) == ["w"]
-    assert [v.name for v in onnx.load_from_string(models.to_bytes(model)).graph.input] == ["x"]
+    saved = onnx.load_from_string(models.to_bytes(model))
+    assert [v.name for v in saved.graph.input] == ["x"]
+    assert saved.ir_version == 4  # before, initializers had to be inputs
+    onnx.checker.check_model(saved, full_check=True)
 
 
 def test_a_model_in_memory_is_not_changed() -> None:
