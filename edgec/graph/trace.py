@@ -67,6 +67,7 @@ def _label(node: ir.Node, facts: Facts, trace: Trace) -> None:
     rule = rule_for(node.domain, node.op_type)
     x = [None if v is None else facts.get(v, Fact()) for v in node.inputs]
     context = LabelContext(node, x, [facts.get(v, Fact()) for v in node.outputs], trace)
+    made = len(trace.atoms)
     uses, mixes, norms = len(trace.uses), len(trace.mixes), len(trace.norms)
     try:
         if rule is None:
@@ -81,6 +82,7 @@ def _label(node: ir.Node, facts: Facts, trace: Trace) -> None:
         for value in (*node.inputs, *captured(node)):
             if value is not None:
                 trace.atoms.pin_all(trace.labels.get(value, ()), str(barrier))
+        trace.atoms.pin(np.arange(made, len(trace.atoms)), str(barrier))
         for value in node.outputs:
             trace.labels.pop(value, None)
 

@@ -42,8 +42,9 @@ def convolution(n: LabelContext, *, transposed: bool = False, bias: int = 2) -> 
         bias: Which input is the bias.
     """
     group = int(n.attr("group", 1))
-    channels = n.shape(0)[1]
     outputs = n.shape(1)[1] * group if transposed else n.shape(1)[0]
+    n.needs_shape(0, outputs)
+    channels = n.shape(0)[1]
     x = n.only(0, 1, _SPATIAL)
     i, o = channels // group, outputs // group
     rank = len(n.shape(1))

@@ -174,10 +174,13 @@ EXPECTED = {
     "slice_of_nothing": (1, 8, 1, 8),
     "half_precision": (1, 8, 1, 0),
     "double_precision": (1, 2, 1, 2),
-    "if_reads_a_hidden_value": (0, 0, 2, 0),
+    "if_reads_a_hidden_value": (0, 0, 3, 0),
     "if_reads_a_weight": (2, 14, 1, 14),
-    "if_passes_a_hidden_value_on": (0, 0, 2, 0),
-    "unknown_operator": (0, 0, 1, 0),
+    "if_passes_a_hidden_value_on": (1, 8, 3, 8),
+    "sizes_behind_an_if": (2, 16, 2, 16),
+    "sizes_behind_a_loop": (1, 8, 2, 8),
+    "sizes_that_an_if_hides": (1, 8, 1, 8),
+    "unknown_operator": (0, 0, 3, 0),
     "operator_without_a_rule": (1, 8, 2, 8),
     "dropout_mask": (1, 8, 1, 8),
     "dropout_mask_unread": (1, 8, 1, 8),
@@ -188,7 +191,7 @@ EXPECTED = {
     "statistics_of_layer_norm_unread": (1, 8, 1, 8),
     "quantised_activation": (2, 16, 1, 16),
     "one_hot_of_channels": (0, 0, 2, 0),
-    "loop_over_a_hidden_value": (0, 0, 1, 0),
+    "loop_over_a_hidden_value": (1, 8, 2, 8),
 }
 
 

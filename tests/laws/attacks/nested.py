@@ -44,6 +44,52 @@ TEXTS: dict[str, str] = {
   f = Conv(r, w1)
   y = Conv(f, w2)
 }""",
+    "sizes_behind_an_if": """
+(float[2,3,6,5] x, bool yes) => (y)
+<float[8,3,1,1] w0, float[8,8,1,1] w1, float[8,8,1,1] w3, float[4,8,1,1] w2>
+{
+  h = Conv(x, w0)
+  g = Conv(h, w1)
+  r = If (yes) <
+    then_branch = a () => (float[N,C,H,W] p) { p = Relu(g) },
+    else_branch = b () => (float[N,C,H,W] q) { q = Neg(g) }
+  >
+  s = Conv(r, w3)
+  y = Conv(s, w2)
+}""",
+    "sizes_behind_a_loop": """
+(float[2,3,6,5] x) => (float[2,4,6,5] y)
+<float[8,3,1,1] w0, int64 times = {2}, bool go = {1}, float[8,8,1,1] w1, float[4,8,1,1] w2>
+{
+  h = Conv(x, w0)
+  l = Loop (times, go, h) <
+    body = b (int64 i, bool c, float[N,C,H,W] v) => (bool d, float[N,C,H,W] u)
+    { d = Identity(c)  u = Tanh(v) }
+  >
+  f = Conv(l, w1)
+  y = Conv(f, w2)
+}""",
+    "sizes_that_an_if_hides": """
+(float[N,3,6,5] x, bool yes) => (y)
+<float[8,3,1,1] w0, float[4,8,1,1] w1>
+{
+  h = Conv(x, w0)
+  s = Shape(x)
+  r = If (yes) <
+    then_branch = a () => (float[A,B] p)
+    { i = Constant<value_ints = [0]>()  k = Constant<value_ints = [2]>()  l = Gather(s, i)
+      m = Max(l, k)  n = Concat<axis = 0>(m, k)  p = ConstantOfShape(n) },
+    else_branch = b () => (float[C,D] q)
+    { i2 = Constant<value_ints = [0]>()  k2 = Constant<value_ints = [2]>()  l2 = Gather(s, i2)
+      m2 = Max(l2, k2)  n2 = Concat<axis = 0>(m2, k2)  q = ConstantOfShape(n2) }
+  >
+  z = Shape(r)
+  zero = Constant<value_ints = [0]>()
+  one = Gather(z, zero)
+  f = Cast<to = 1>(one)
+  g = Mul(h, f)
+  y = Conv(g, w1)
+}""",
     "unknown_operator": """
 <ir_version: 10, opset_import: ["" : 20, "com.microsoft" : 1]>
 g (float[2,3,6,5] x) => (float[2,4,6,5] y)
