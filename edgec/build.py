@@ -29,7 +29,7 @@ from edgec.compare import Comparison, Difference
 from edgec.devices.base import Pair
 from edgec.devices.measure import PRESETS, measure_pair
 from edgec.errors import BudgetError
-from edgec.feeds import fix_shapes_by_sample, input_types, sample_feeds
+from edgec.feeds import check_sizes, fix_shapes_by_sample, input_types, sample_feeds
 from edgec.foreign import diagnosed, translated
 from edgec.graph.cost import Totals, count
 from edgec.graph.facts import facts_of
@@ -124,7 +124,7 @@ def build(
         metric=eval,
     )  # fmt: skip
     if output is not None and not dry_run:
-        check_place(output, force=force)
+        check_place(output, force=force, sources=(model, data, eval_data))
     job.load(model, inputs, data, eval_data, eval)
     prepared = job.analyse()
     if dry_run:
@@ -138,7 +138,7 @@ def build(
         with bundle.writing(output, force=force) as writer:
             job.lower(writer.folder, Path(scratch))
             report = job.finish(Path(output), measure)
-            reasons = {d.name: d.reason for d in report.decisions if d.reason}
+            reasons = {d.name: d.reason for d in report.decisions}
             writer.seal(
                 job.manifest(argv, report, writer.folder / bundle.MODEL),
                 plan_of(cut.cut, job.source.sha256, reasons),
@@ -194,6 +194,8 @@ class _Job:
             self.source = _source(source, self.original)
             self.metric = find_metric(metric)
             types = input_types(self.original)
+            if data is None:
+                check_sizes(self.original)
             refuse(self.target, self.target.supports(self.original))
             self.data: Data | None = None if data is None else load_data(data, types)
             self.eval_data = self.data if eval_data is None else load_data(eval_data, types)

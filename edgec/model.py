@@ -181,7 +181,7 @@ def _check_file(path: Path, subject: str) -> None:
 def _refuse_pickle(subject: str) -> None:
     raise UsageError(
         subject,
-        "is a pickle, which could run any code when read; edgec reads none",
+        "is a pickle, by its name or first bytes; reading one can run any code: edgec reads none",
         "save it with torch.export.save(torch.export.export(net, (example,)), 'net.pt2'), or give\n"
         "  package.module:factory, a function of yours that returns the nn.Module",
     )

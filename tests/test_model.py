@@ -569,7 +569,7 @@ def test_given_shapes_fix_dims_for_the_run_only() -> None:
     assert models.input_shapes(fixed) == {"x": (2, 5, 8), "mask": (2, 5, 1)}
     assert models.input_shapes(fixed, default_batch=9) == {"x": (2, 5, 8), "mask": (2, 5, 1)}
     assert models.to_bytes(fixed) == models.to_bytes(plain)
-    with pytest.raises(UsageError, match=r"(?s)input 'x'.*'S'.*--input x=1x224x8"):
+    with pytest.raises(UsageError, match=r"(?s)input 'x'.*'S'.*--input x=1x128x8"):
         models.input_shapes(plain)
 
 

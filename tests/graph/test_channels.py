@@ -134,3 +134,9 @@ def test_given_sizes_replace_symbolic_ones() -> None:
     groups = channel_groups(model, inputs={"x": (1, 3, 5, 7)})
     (hidden,) = (v for node in model.graph for v in node.outputs if v.name == "h")
     assert groups.facts[hidden].shape == (1, 4, 5, 7)
+
+
+def test_a_group_is_shown_by_its_figures() -> None:
+    (group,) = analysed("channel_shuffle").groups[:1]
+    assert "array" not in f"{group} {group!r}"
+    assert str(group).startswith(f"{group.name}: {group.width} channels, in steps of {group.step}")
