@@ -20,6 +20,7 @@ from typing import Any
 import click
 
 from edgec import console
+from edgec._environment import end_at_once
 from edgec.errors import EdgecError, UsageError
 
 _INTERNAL, _USAGE, _INTERRUPTED = 1, 2, 130
@@ -119,6 +120,8 @@ def _terminable() -> Iterator[None]:
     def interrupt(_number: int, _frame: FrameType | None) -> None:
         raise KeyboardInterrupt
 
+    if signal.getsignal(signal.SIGINT) is end_at_once:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
     before = signal.signal(signal.SIGTERM, interrupt)
     try:
         yield

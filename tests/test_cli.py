@@ -235,6 +235,22 @@ WITH_DATA = f"build {DIGITS}/digits.onnx --flops 0.4 --data {DIGITS}/calibration
 WITHOUT = f"build {DIGITS}/digits.onnx --flops 0.4 --measure standard -o a/b/out"
 
 
+@pytest.mark.parametrize("package", ["numpy", "onnx", "edgec.build"])
+def test_an_interrupt_while_libraries_load(package: str) -> None:
+    """Python names each module as soon as it is imported."""
+    names = {**os.environ, "PYTHONPROFILEIMPORTTIME": "1"}
+    with started("--version", env=names) as process:
+        assert process.stderr is not None
+        for line in process.stderr:
+            if line.split("|")[-1].strip() == package:
+                break
+        process.send_signal(signal.SIGINT)
+        rest = process.stderr.read()
+    assert process.returncode == 130
+    assert rest.splitlines()[-1] == "interrupted"
+    assert "Traceback" not in rest
+
+
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 @pytest.mark.parametrize(
     ("command", "phase"),
