@@ -54,7 +54,6 @@ from edgec.preparing import prepared
 from edgec.recipe import Recipe
 from edgec.report import BeforeAfter, BudgetResult, Report, summary
 from edgec.targets import Runnable, Target, refuse, resolve
-from edgec.targets.cpu import CpuTarget
 from edgec.verify import Check, check_artifact, check_cut, check_other_sizes
 
 
@@ -152,9 +151,7 @@ class _Job:
 
     def __init__(self, recipe: Recipe, progress: Progress, threads: int) -> None:
         self.recipe, self.progress, self.threads = recipe, progress, threads
-        self.target: Target = resolve(recipe.target, recipe.backend)
-        if isinstance(self.target, CpuTarget):
-            self.target = replace(self.target, threads=threads)
+        self.target: Target = replace(resolve(recipe.target, recipe.backend), threads=threads)
         self.pruning = Prune(
             recipe.budgets, recipe.criterion, recipe.allocator,
             recipe.round_to or self.target.profile.channel_grid,
