@@ -33,9 +33,9 @@ from edgec.calibration.sources import (
     Inputs,
     Shape,
     Source,
-    find_function,
 )
 from edgec.errors import UsageError
+from edgec.user_code import find_function
 
 DataSpec = str | os.PathLike[str] | Mapping[str, Array] | Array | Callable[[], Any]
 _FUNCTION = re.compile(r"[A-Za-z_][\w.]*:[A-Za-z_][\w.]*")

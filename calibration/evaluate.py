@@ -18,8 +18,9 @@ from dataclasses import dataclass
 import numpy as np
 
 from edgec.calibration.data import Data
-from edgec.calibration.sources import Array, find_function, running
+from edgec.calibration.sources import Array
 from edgec.errors import UsageError, VerificationError
+from edgec.user_code import find_function, running
 
 Outputs = Mapping[str, Array]
 

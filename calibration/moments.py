@@ -33,7 +33,7 @@ Axes = int | tuple[int, ...]
 
 WEIGHTED = ("Conv", "ConvTranspose", "Gemm", "MatMul")
 RECURRENT = ("LSTM", "GRU", "RNN")
-_QUIET = 3  # ONNX Runtime logs errors only
+_QUIET = 4  # errors reach us as exceptions; ONNX Runtime need not print them too
 _MAPPED_BYTES = 8 << 20  # weights from here on go through a file, which a session maps: no copies
 
 

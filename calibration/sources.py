@@ -6,11 +6,7 @@ these samples if there are any. It gives them from the start as often as it is a
 
 from __future__ import annotations
 
-import importlib
-import os
-import sys
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import count
 from typing import Any, Protocol
@@ -18,7 +14,8 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from edgec.errors import EdgecError, UsageError
+from edgec.errors import UsageError
+from edgec.user_code import running
 
 Array = NDArray[Any]
 Shape = tuple[int | None, ...]
@@ -152,55 +149,3 @@ class Function:
         if len(lengths) != 1 or (labels is not None and labels.ndim == 0):
             raise UsageError(where, "has arrays and labels of unequal lengths", "pair them up")
         return arrays, labels
-
-
-def find_function(spec: str) -> Callable[..., Any]:
-    """The function that ``package.module:function`` names; importing runs the user's code.
-
-    Errors:
-        UsageError: it cannot be imported, is not there, or is not callable.
-    """
-    module, _, name = spec.partition(":")
-    with _working_directory():
-        try:
-            found: Any = importlib.import_module(module)
-        except Exception as error:  # whatever the user's module raises
-            raise UsageError(
-                spec,
-                f"cannot be imported: {type(error).__name__}: {error}",
-                f"check that python -c 'import {module}' works",
-            ) from error
-    for part in name.split("."):
-        if not hasattr(found, part):
-            raise UsageError(spec, f"'{module}' has no '{name}'", "check the name")
-        found = getattr(found, part)
-    if not callable(found):
-        raise UsageError(spec, "is not a function", "name a function")
-    function: Callable[..., Any] = found
-    return function
-
-
-@contextmanager
-def running(subject: str) -> Iterator[None]:
-    """Whatever the user's code raises becomes a UsageError that names it."""
-    try:
-        with _working_directory():
-            yield
-    except EdgecError:
-        raise
-    except Exception as error:  # the user's code
-        remedy = "it is your function; run it by itself to see where"
-        raise UsageError(subject, f"failed: {type(error).__name__}: {error}", remedy) from error
-
-
-@contextmanager
-def _working_directory() -> Iterator[None]:
-    """Let modules in the working directory be found, after those that are installed."""
-    here = os.getcwd()
-    sys.path.append(here)
-    try:
-        yield
-    finally:
-        if here in sys.path:
-            last = len(sys.path) - 1 - sys.path[::-1].index(here)
-            del sys.path[last]

@@ -29,7 +29,7 @@ from edgec.compare import Comparison, Difference
 from edgec.devices.base import Pair
 from edgec.devices.measure import PRESETS, measure_pair
 from edgec.errors import BudgetError
-from edgec.feeds import fix_shapes_by_sample, input_types, sample_feeds
+from edgec.feeds import check_sizes, fix_shapes_by_sample, input_types, sample_feeds
 from edgec.foreign import diagnosed, translated
 from edgec.graph.cost import Totals, count
 from edgec.graph.facts import facts_of
@@ -54,7 +54,6 @@ from edgec.preparing import prepared
 from edgec.recipe import Recipe
 from edgec.report import BeforeAfter, BudgetResult, Report, summary
 from edgec.targets import Runnable, Target, refuse, resolve
-from edgec.targets.cpu import CpuTarget
 from edgec.verify import Check, check_artifact, check_cut, check_other_sizes
 
 
@@ -124,7 +123,7 @@ def build(
         metric=eval,
     )  # fmt: skip
     if output is not None and not dry_run:
-        check_place(output, force=force)
+        check_place(output, force=force, sources=(model, data, eval_data))
     job.load(model, inputs, data, eval_data, eval)
     prepared = job.analyse()
     if dry_run:
@@ -138,7 +137,7 @@ def build(
         with bundle.writing(output, force=force) as writer:
             job.lower(writer.folder, Path(scratch))
             report = job.finish(Path(output), measure)
-            reasons = {d.name: d.reason for d in report.decisions if d.reason}
+            reasons = {d.name: d.reason for d in report.decisions}
             writer.seal(
                 job.manifest(argv, report, writer.folder / bundle.MODEL),
                 plan_of(cut.cut, job.source.sha256, reasons),
@@ -152,9 +151,7 @@ class _Job:
 
     def __init__(self, recipe: Recipe, progress: Progress, threads: int) -> None:
         self.recipe, self.progress, self.threads = recipe, progress, threads
-        self.target: Target = resolve(recipe.target, recipe.backend)
-        if isinstance(self.target, CpuTarget):
-            self.target = replace(self.target, threads=threads)
+        self.target: Target = replace(resolve(recipe.target, recipe.backend), threads=threads)
         self.pruning = Prune(
             recipe.budgets, recipe.criterion, recipe.allocator,
             recipe.round_to or self.target.profile.channel_grid,
@@ -194,6 +191,8 @@ class _Job:
             self.source = _source(source, self.original)
             self.metric = find_metric(metric)
             types = input_types(self.original)
+            if data is None:
+                check_sizes(self.original)
             refuse(self.target, self.target.supports(self.original))
             self.data: Data | None = None if data is None else load_data(data, types)
             self.eval_data = self.data if eval_data is None else load_data(eval_data, types)

@@ -296,7 +296,10 @@ def file_hash(path: str | os.PathLike[str]) -> str:
 
 
 def _write(path: Path, document: Mapping[str, Any]) -> None:
-    path.write_bytes(canonical(document).encode())
+    try:
+        path.write_bytes(canonical(document).encode(errors="backslashreplace"))
+    except OSError as error:  # a full disk names no file
+        raise _cannot_write(path, error) from None
 
 
 def _listed(manifest: Any) -> dict[str, tuple[int, str]]:

@@ -23,23 +23,6 @@ PASSES: tuple[type[Pass], ...] = (
 )  # fmt: skip
 """In the order in which a build runs them."""
 
-_CRITERIA = {
-    "random": "nothing: a control",
-    "l1": "mean magnitude of a channel's weights",
-    "l2": "Euclidean norm of a channel's weights; the default without data",
-    "fpgm": "distance of a filter to the others of its layer: what is replaceable goes",
-    "bn_gamma": "scale of the BatchNormalization behind it",
-    "lamp": "its squared norm, relative to all that are not smaller",
-    "flap": "variance of what it feeds, weighted by what reads it (--data); the default with data",
-    "beta_rank": "how much its layer spreads what it reads, weighted by its weights (--data)",
-}
-_REPAIRS = {
-    "none": "leaves the cut network as it is",
-    "bias": "folds the mean of removed channels into biases; without data from BatchNormalization",
-    "recalibrate": "takes BatchNormalization statistics anew (--data)",
-    "least-squares": "solves each layer's weights anew against the original's outputs (--data)",
-    "auto": "least-squares, then recalibrate if it helps; bias without data",
-}
 # Package, the extra it comes with (none: base), what it is for.
 _PACKAGES = (
     ("onnx", "", "models"),
@@ -56,11 +39,11 @@ def catalogue() -> dict[str, dict[str, str]]:
     """Title → name → one line."""
     return {
         "passes": {p.name: (p.__doc__ or "").splitlines()[0] for p in PASSES},
-        "criteria": {name: _CRITERIA[name] for name in CRITERIA},
+        "criteria": {name: criterion.summary for name, criterion in CRITERIA.items()},
         "allocators": {
             name: (f.__doc__ or "").splitlines()[0].rstrip(".") for name, f in ALLOCATORS.items()
         },
-        "repairs": {name: _REPAIRS[name] for name in REPAIRS},
+        "repairs": {name: repair.summary for name, repair in REPAIRS.items()},
     }
 
 

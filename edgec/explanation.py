@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import io
 from collections import deque
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
@@ -47,6 +48,14 @@ class Explanation:
     def free(self) -> bool:
         """Whether it can be cut."""
         return not self.pins
+
+    def __str__(self) -> str:
+        """The text that the command line shows."""
+        from edgec.console import printer, show_explanation
+
+        text = io.StringIO()
+        show_explanation(self, printer(text))
+        return text.getvalue()
 
     def to_json(self) -> dict[str, Any]:
         """Plain data."""

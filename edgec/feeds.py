@@ -56,6 +56,21 @@ def sample_feeds(
     return random_feeds(model, input_shapes(model, default_batch=batch), seed)
 
 
+def check_sizes(model: ir.Model) -> None:
+    """Refuses inputs that random values could not be drawn for.
+
+    Raises:
+        UsageError: An input has too many elements.
+    """
+    for name, shape in input_shapes(model).items():
+        if prod(shape) > _MOST:
+            raise UsageError(
+                f"input '{name}'",
+                f"would have {'x'.join(map(str, shape))} elements, more than edgec draws",
+                "give a smaller size, or --data",
+            )
+
+
 def feeds_of_other_sizes(model: ir.Model, seed: int) -> dict[str, NDArray[Any]] | None:
     """Random values with every symbolic dimension of another size; None if none is symbolic."""
     shapes = input_shapes(model)

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from typing import Any
 
 import onnx_ir as ir
+from numpy.typing import NDArray
 
 from edgec.calibration.moments import runner
-from edgec.errors import EdgecError, UnsupportedError, UsageError
+from edgec.errors import BudgetError, EdgecError, UnsupportedError, UsageError
 from edgec.feeds import sample_feeds
 
 
@@ -20,7 +22,7 @@ def translated(subject: str) -> Iterator[None]:
         subject: What fails: a model.
 
     Raises:
-        UsageError: ONNX's checker or shape inference finds the model invalid.
+        UsageError: ONNX's checker, shape inference or ONNX Runtime finds the model invalid.
         UnsupportedError: ONNX Runtime fails on it, or there is not enough memory.
     """
     try:
@@ -39,6 +41,12 @@ def translated(subject: str) -> Iterator[None]:
                 subject,
                 f"is not valid ONNX: {text[:300]}",
                 "onnx.checker.check_model(path, full_check=True) tells more; export it again",
+            ) from error
+        if library == "onnxruntime" and type(error).__name__ == "InvalidArgument":
+            raise UsageError(
+                subject,
+                f"is not a valid model: {text.removeprefix('[ONNXRuntimeError] : ')[:300]}",
+                "ONNX Runtime does not run it either; export it again",
             ) from error
         if library == "onnxruntime":
             raise UnsupportedError(
@@ -65,11 +73,23 @@ def diagnosed(model: ir.Model, subject: str) -> Iterator[None]:
     try:
         with translated(subject):
             yield
+    except BudgetError:  # contradictory shapes leave nothing to cut
+        try:
+            feeds = sample_feeds(model, None, 0, batch=1)
+        except UsageError:  # there are no random values for it
+            feeds = None
+        if feeds is not None:
+            _run(model, subject, feeds)
+        raise
     except (EdgecError, OSError):
         raise
     except Exception:
-        with translated(subject):
-            names = [value.name or "" for value in model.graph.outputs]
-            feeds = sample_feeds(model, None, 0, batch=1)
-            runner(model, list(feeds), names, optimise=False)(feeds)
+        _run(model, subject, sample_feeds(model, None, 0, batch=1))
         raise
+
+
+def _run(model: ir.Model, subject: str, feeds: Mapping[str, NDArray[Any]]) -> None:
+    """Runs a model as it is."""
+    with translated(subject):
+        names = [value.name or "" for value in model.graph.outputs]
+        runner(model, list(feeds), names, optimise=False)(feeds)

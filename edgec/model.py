@@ -16,6 +16,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import onnx
+import onnx.inliner
 import onnx_ir as ir
 from google.protobuf.message import DecodeError  # type: ignore[import-untyped]
 from onnx_ir import serde
@@ -181,7 +182,7 @@ def _check_file(path: Path, subject: str) -> None:
 def _refuse_pickle(subject: str) -> None:
     raise UsageError(
         subject,
-        "is a pickle, which could run any code when read; edgec reads none",
+        "is a pickle, by its name or first bytes; reading one can run any code: edgec reads none",
         "save it with torch.export.save(torch.export.export(net, (example,)), 'net.pt2'), or give\n"
         "  package.module:factory, a function of yours that returns the nn.Module",
     )
@@ -212,7 +213,29 @@ def _from_path(path: Path, subject: str) -> ir.Model:
 
 
 def _from_proto(proto: onnx.ModelProto, subject: str) -> ir.Model:
+    """The model; its functions inlined by the onnx package, so that a stranger gets its names."""
     check_proto(proto, subject)
+    model = _deserialized(proto, subject)
+    if not model.functions:
+        return model
+    check_call_tree(model, subject)
+    try:
+        plain = onnx.inliner.inline_local_functions(proto)
+    except Exception as error:  # the inliner trusts the functions it is given
+        raise _not_inlined(subject, error) from error
+    return _deserialized(plain, subject)
+
+
+def _not_inlined(subject: str, error: Exception) -> UnsupportedError:
+    reason = error.__cause__ or error
+    return UnsupportedError(
+        subject,
+        f"its functions cannot be inlined: {str(reason)[:200]}",
+        "inline them first: onnx.inliner.inline_local_functions(model)",
+    )
+
+
+def _deserialized(proto: onnx.ModelProto, subject: str) -> ir.Model:
     try:
         with _quiet("onnx_ir.serde"):
             return serde.deserialize_model(proto)
@@ -226,26 +249,25 @@ def _from_proto(proto: onnx.ModelProto, subject: str) -> ir.Model:
 
 
 def _make_one_graph(model: ir.Model, subject: str) -> None:
-    """Inline the functions, and drop the inputs that initializers already fill (IR version 3)."""
+    """Inline the functions, and drop the inputs that initializers already fill.
+
+    Up to IR version 3 every initializer had to be an input too; from 4 on none has to be.
+    """
     for imports in (model.opset_imports, *(f.opset_imports for f in model.functions.values())):
         if "ai.onnx" in imports:
             imports.setdefault("", imports.pop("ai.onnx"))
-    if model.functions:
+    if model.functions:  # of a model in memory, or with an operator set of their own
         check_call_tree(model, subject)
         try:
             InlinePass()(model)
-        except Exception as error:  # as above: the pass trusts the functions it is given
-            reason = error.__cause__ or error
-            raise UnsupportedError(
-                subject,
-                f"its functions cannot be inlined: {str(reason)[:200]}",
-                "inline them first: onnx.inliner.inline_local_functions(model)",
-            ) from error
+        except Exception as error:  # as above
+            raise _not_inlined(subject, error) from error
         model.functions.clear()
     filled = set(model.graph.initializers.values())
     kept = [value for value in model.graph.inputs if value not in filled]
     if len(kept) < len(model.graph.inputs):
         model.graph.inputs[:] = kept
+    model.ir_version = max(model.ir_version, 4)
 
 
 @contextmanager

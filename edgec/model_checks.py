@@ -71,6 +71,12 @@ def check_graph(model: ir.Model, subject: str) -> None:
         _check_names(graph, subject)
         for node in graph:
             _check_node(node, subject)
+            if node.domain not in model.opset_imports:
+                raise UsageError(
+                    subject,
+                    f"{describe(node)} is of the domain '{node.domain}', which is not imported",
+                    "add it to the model's opset_import, or export the model again",
+                )
             graphs.extend(_subgraphs(node))
     if _first_unordered(model.graph, set(), subject) is not None:
         _check_acyclic(model, subject)

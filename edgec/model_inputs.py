@@ -122,9 +122,8 @@ def _resolve(value: ir.Value, bound: Mapping[str, int], default_batch: int) -> t
 
 def _remedy(value: ir.Value) -> str:
     known = value.shape if value.shape is not None else (1, 3, 224, 224)
-    sizes = [
-        dim if isinstance(dim, int) else 1 if axis == 0 else 224 for axis, dim in enumerate(known)
-    ]
+    usual = (1, 3, 224, 224) if len(known) == 4 else (1, *[128] * len(known))
+    sizes = [d if isinstance(d, int) else usual[axis] for axis, d in enumerate(known)]
     return f"give its size, for instance: --input {value.name}={'x'.join(map(str, sizes))}"
 
 

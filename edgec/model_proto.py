@@ -39,6 +39,12 @@ def check_proto(proto: onnx.ModelProto, subject: str) -> None:
         raise UsageError(subject, "holds no ONNX graph", "give a model that ONNX itself can open")
     if proto.ir_version < 1:
         raise UsageError(subject, "names no IR version, so it is no ONNX model", _AGAIN)
+    if proto.ir_version > onnx.IR_VERSION:
+        raise UnsupportedError(
+            subject,
+            f"is of IR version {proto.ir_version}, the onnx package knows {onnx.IR_VERSION}",
+            "export it with an older version, or upgrade the packages onnx and onnxruntime",
+        )
     if not proto.opset_import:
         raise UsageError(subject, "names no operator set, so it is no ONNX model", _AGAIN)
     nodes = 0
@@ -128,3 +134,8 @@ def _check_tensor(tensor: onnx.TensorProto, subject: str) -> None:
         raise UsageError(subject, fact, _AGAIN)
     if any(dim < 0 for dim in tensor.dims):
         raise UsageError(subject, f"the tensor '{tensor.name}' has a negative size", _AGAIN)
+    for entry in tensor.external_data:
+        whole = entry.value.isascii() and entry.value.isdecimal()
+        if entry.key in ("offset", "length") and not whole:
+            fact = f"the external data of '{tensor.name}' have the {entry.key} '{entry.value}'"
+            raise UsageError(subject, fact, _AGAIN)

@@ -192,10 +192,6 @@ class Plan:
     norms: tuple[Norm, ...] = ()
     groups: tuple[Group, ...] = ()
 
-    def read_by(self, node: str, input: int) -> tuple[Cut, ...]:
-        """The cuts of the initializer at one input of a node."""
-        return tuple(cut for cut in self.cuts if (cut.node, cut.input) == (node, input))
-
     def to_json(self) -> dict[str, Any]:
         """As plain lists, numbers and strings, in the form plan.schema.json describes."""
         return {

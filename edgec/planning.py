@@ -26,7 +26,7 @@ def plan_of(cut: CutResult, sha256: str, reasons: Mapping[str, str]) -> Plan:
     Args:
         cut: The cut.
         sha256: Hash of the original model's file.
-        reasons: Group → why it was kept whole.
+        reasons: Group → why just these channels of it were kept.
     """
     groups = cut.groups
     names = reader_names(groups.model)

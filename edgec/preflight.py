@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import tempfile
+from collections.abc import Iterable
 from pathlib import Path
 
 import onnx_ir as ir
@@ -11,11 +13,11 @@ from edgec import bundle
 from edgec.calibration.data import Data
 from edgec.calibration.evaluate import Metric
 from edgec.calibration.moments import runner
-from edgec.calibration.sources import running
 from edgec.devices.measure import PRESETS
 from edgec.errors import UsageError
 from edgec.passes.repair import REPAIRS
 from edgec.suggest import check_known
+from edgec.user_code import running
 
 _WITHOUT_DATA = ("none", "bias", "auto")
 
@@ -60,14 +62,34 @@ def check_options(
         raise UsageError("--eval", "needs labelled samples", "give --eval-data")
 
 
-def check_place(output: str | os.PathLike[str], *, force: bool) -> None:
+def check_place(
+    output: str | os.PathLike[str], *, force: bool, sources: Iterable[object] = ()
+) -> None:
     """Whether a bundle can be written to a folder.
+
+    Args:
+        output: The folder.
+        force: Whether a bundle that is there is replaced.
+        sources: What is read; paths among it must not lie in that folder.
 
     Raises:
         UsageError: Something else is there, or its parent cannot be written.
     """
     if not os.fspath(output):
         raise UsageError("--output", "is empty", "name a folder for the bundle")
+    try:
+        os.fspath(output).encode()
+    except UnicodeEncodeError:
+        raise UsageError(
+            f"output {os.fspath(output)!a}", "is not UTF-8", "choose another --output"
+        ) from None
+    for source in sources:
+        if isinstance(source, str | os.PathLike) and _lies_in(source, output):
+            raise UsageError(
+                f"output '{output}'",
+                f"holds '{os.fspath(source)}', which the build reads",
+                "choose another --output",
+            )
     bundle.check_output(output, force=force)
     here = Path(os.path.abspath(output)).parent
     while not here.exists() and here != here.parent:
@@ -76,10 +98,23 @@ def check_place(output: str | os.PathLike[str], *, force: bool) -> None:
         raise UsageError(
             f"output '{output}'", f"lies below '{here}', which is a file", "choose another --output"
         )
-    if not os.access(here, os.W_OK | os.X_OK):
+    try:  # asking for the rights is not enough: a superuser has them everywhere
+        tempfile.TemporaryDirectory(dir=here, prefix=".edgec.").cleanup()
+    except OSError as error:
         raise UsageError(
-            f"output '{output}'", f"'{here}' cannot be written to", "choose another --output"
-        )
+            f"output '{output}'",
+            f"'{here}' cannot be written to: {error.strerror}",
+            "choose another --output",
+        ) from None
+
+
+def _lies_in(source: str | os.PathLike[str], folder: str | os.PathLike[str]) -> bool:
+    """Whether a file exists and lies in a folder, or is it."""
+    try:
+        path = Path(source).resolve(strict=True)
+    except (OSError, ValueError):  # no file: a function's name, perhaps
+        return False
+    return Path(folder).resolve() in (path, *path.parents)
 
 
 def check_labels(model: ir.Model, data: Data | None, metric: Metric, asked: str) -> None:

@@ -23,6 +23,9 @@ from edgec.budget import METRICS, Budget
 from edgec.errors import UsageError
 from edgec.suggest import suggestion
 
+_WIDEST = 1 << 31
+_MAX_BYTES = 1_000_000
+
 
 @dataclass(frozen=True)
 class Recipe:
@@ -66,6 +69,10 @@ class Recipe:
             raise UsageError("--seed", f"is {self.seed}", "give 0 or more")
         if self.round_to is not None and self.round_to < 1:
             raise UsageError("--round-to", f"is {self.round_to}", "give 1 or more")
+        if self.round_to is not None and self.round_to > _WIDEST:
+            raise UsageError(
+                "--round-to", f"is {self.round_to}, wider than any layer", "give 64 or less"
+            )
         _ = self.budgets  # reads them: a malformed one is an error now
 
     @property
@@ -79,11 +86,17 @@ class Recipe:
         """Reads a TOML file.
 
         Raises:
-            UsageError: The file is missing, is no TOML, or holds unknown or ill-typed options.
+            UsageError: The file is missing, is no file or larger than 1 MB, is no TOML, or holds
+                unknown or ill-typed options.
         """
         try:
-            content = Path(path).read_text(encoding="utf-8")
-            options = tomllib.loads(content)
+            if Path(path).exists() and not Path(path).is_file():
+                raise UsageError(str(path), "is not a regular file", "give a TOML file")
+            with open(path, "rb") as file:
+                content = file.read(_MAX_BYTES + 1)
+            if len(content) > _MAX_BYTES:
+                raise UsageError(str(path), "is larger than 1 MB", "a recipe is a few lines")
+            options = tomllib.loads(content.decode())
         except OSError as error:
             raise UsageError(
                 str(path), f"cannot be read: {error.strerror}", "give a TOML file"

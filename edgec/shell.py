@@ -20,6 +20,7 @@ from typing import Any
 import click
 
 from edgec import console
+from edgec._environment import end_at_once
 from edgec.errors import EdgecError, UsageError
 
 _INTERNAL, _USAGE, _INTERRUPTED = 1, 2, 130
@@ -51,6 +52,14 @@ class Commands(click.Group):
             if debug:
                 traceback.print_exc()
             return _explain(error)
+        except SystemExit as error:
+            if error.code:  # click and rich end so when the reader of our output has gone
+                raise
+            if debug:
+                traceback.print_exc()
+            fact = "was ended by code that it runs, without a result"
+            console.show_error(EdgecError("edgec", fact, "--debug shows where; please report it"))
+            return _INTERNAL
         except KeyboardInterrupt:
             console.show_line("interrupted")
             return _INTERRUPTED
@@ -111,6 +120,8 @@ def _terminable() -> Iterator[None]:
     def interrupt(_number: int, _frame: FrameType | None) -> None:
         raise KeyboardInterrupt
 
+    if signal.getsignal(signal.SIGINT) is end_at_once:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
     before = signal.signal(signal.SIGTERM, interrupt)
     try:
         yield

@@ -8,25 +8,20 @@ its constant folding runs.
 from __future__ import annotations
 
 import contextlib
-import importlib
 import inspect
 import io
 import logging
-import os
-import sys
 import warnings
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from importlib.util import find_spec
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import onnx_ir as ir
 from onnx_ir.passes.common import ClearMetadataAndDocStringPass
 
-from edgec.errors import EdgecError, UnsupportedError, UsageError, missing_extra
-
-if TYPE_CHECKING:
-    from torch import nn
+from edgec.errors import UnsupportedError, UsageError, missing_extra
+from edgec.user_code import find_function, running
 
 
 def from_archive(path: Path, subject: str) -> ir.Model:
@@ -73,7 +68,9 @@ def from_factory(spec: str, inputs: Mapping[str, tuple[int, ...]]) -> ir.Model:
             raise UsageError(
                 spec, f"input '{name}' has the shape {text}", "every size must be at least 1"
             )
-    module = _call(spec, _find(spec))
+    factory = find_function(spec)
+    with running(spec):
+        module = factory()
     if not isinstance(module, torch.nn.Module):
         raise UsageError(
             spec,
@@ -100,7 +97,7 @@ def _export(subject: str, program: Any, args: tuple[Any, ...], **options: Any) -
             )
             model: ir.Model = exported.model
             _fold(model)
-        except Exception as error:  # any operator's own error can come up here
+        except (Exception, SystemExit) as error:  # any operator's own, or the user's forward's
             reason: BaseException = error
             while reason.__cause__ is not None:
                 reason = reason.__cause__
@@ -133,56 +130,6 @@ def _fold(model: ir.Model) -> None:
 
     optimizer.fold_constants(model, should_fold=should_fold)
     optimizer.remove_unused_nodes(model)
-
-
-def _find(spec: str) -> Callable[[], Any]:
-    module_name, _, name = spec.partition(":")
-    with _working_directory():
-        try:
-            found: Any = importlib.import_module(module_name)
-        except Exception as error:  # importing runs the user's code
-            raise UsageError(
-                spec,
-                f"cannot be imported: {type(error).__name__}: {error}",
-                f"check that python -c 'import {module_name}' works",
-            ) from error
-        for part in name.split("."):
-            if not hasattr(found, part):
-                raise UsageError(spec, f"'{module_name}' has no '{name}'", "check the name")
-            found = getattr(found, part)
-    if not callable(found):
-        raise UsageError(spec, "is not a function", "name a function that returns the nn.Module")
-    factory: Callable[[], Any] = found
-    return factory
-
-
-def _call(spec: str, factory: Callable[[], Any]) -> nn.Module:
-    with _working_directory():
-        try:
-            module: nn.Module = factory()
-        except EdgecError:
-            raise
-        except Exception as error:  # the user's code
-            raise UsageError(
-                spec,
-                f"failed: {type(error).__name__}: {error}",
-                "it is called without arguments; run again with --debug for its traceback",
-            ) from error
-    return module
-
-
-@contextlib.contextmanager
-def _working_directory() -> Iterator[None]:
-    """Let modules in the working directory be found, after those that are installed."""
-    here = os.getcwd()
-    sys.path.append(here)
-    try:
-        yield
-    finally:
-        if here in sys.path:
-            sys.path.reverse()
-            sys.path.remove(here)
-            sys.path.reverse()
 
 
 @contextlib.contextmanager

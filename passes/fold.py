@@ -33,6 +33,8 @@ _RANDOM = {
 }  # fmt: skip
 _STORED = {"DequantizeLinear"}  # its result is larger than the integers that it reads
 
+_GRAPHS = (ir.AttributeType.GRAPH, ir.AttributeType.GRAPHS)
+
 
 @dataclass(frozen=True)
 class Fold(Pass):
@@ -78,9 +80,13 @@ def _settled(model: ir.Model) -> tuple[dict[ir.Value, NDArray[Any]], Facts]:
     one = facts_of(model, shapes)
     other = facts_of(model, other_shapes(model, shapes))
     hidden: set[ir.Value] = set()
+    opaque: set[ir.Value] = set()  # behind nested graphs, which may hide whatever they read
     settled: dict[ir.Value, NDArray[Any]] = {}
     for node in model.graph:
         differs = any(v in hidden or not _same(one, other, v) for v in node.inputs if v is not None)
+        nested = any(a.type in _GRAPHS for a in node.attributes.values())
+        if nested or any(v in opaque for v in node.inputs if v is not None):
+            opaque |= {v for v in node.outputs if not (nested and _is_declared(v))}
         for value in node.outputs:
             if node.op_type == "Shape":
                 pass  # of a symbolic tensor: equal entries are settled, and Gather picks them
@@ -89,9 +95,16 @@ def _settled(model: ir.Model) -> tuple[dict[ir.Value, NDArray[Any]], Facts]:
             ):
                 hidden.add(value)
             a, b = one[value].const, other[value].const
-            if a is not None and b is not None and value not in hidden and np.array_equal(a, b):
+            if a is None or b is None or value in hidden or value in opaque:
+                continue
+            if np.array_equal(a, b):
                 settled[value] = a
     return settled, one
+
+
+def _is_declared(value: ir.Value) -> bool:
+    """Whether the model itself states all sizes of the value."""
+    return value.shape is not None and value.shape.is_static()
 
 
 def _same(one: Facts, other: Facts, value: ir.Value) -> bool:
@@ -105,10 +118,7 @@ def _evaluate(node: ir.Node, opsets: dict[str, int]) -> list[NDArray[Any]] | Non
     """The node's outputs if all its inputs are constants."""
     if any(v is not None and v.const_value is None for v in node.inputs):
         return None
-    if any(
-        a.type in (ir.AttributeType.GRAPH, ir.AttributeType.GRAPHS)
-        for a in node.attributes.values()
-    ):
+    if any(a.type in _GRAPHS for a in node.attributes.values()):
         return None
     if not node.inputs and node.op_type != "Constant":
         return None

@@ -62,7 +62,7 @@ def _refusal(node: ir.Node) -> str | None:
     bias = product.inputs[2] if len(product.inputs) > 2 else None
     if bias is not None and (bias.const_value is None or len(bias.const_value.shape) != 1):
         return "the bias before it is not one value per channel"
-    if any(v.uses() or v.is_graph_output() for v in node.outputs[1:]):
+    if node.attributes.get_int("training_mode", 0) or len(node.outputs) > 1:
         return "it is in training mode"
     if product.op_type == "Gemm" and product.attributes.get_float("beta", 1.0) != 1.0:
         return "the Gemm before it scales its bias"

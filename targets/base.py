@@ -71,10 +71,12 @@ class Target(ABC):
 
     Args:
         profile: The hardware.
+        threads: Threads inside an operator, for backends that can be told.
     """
 
     backend: ClassVar[str]
     profile: Profile
+    threads: int = 1
 
     @property
     def name(self) -> str:

@@ -42,14 +42,9 @@ _ERRORS = tuple(
 
 @dataclass(frozen=True)
 class CpuTarget(Target):
-    """Builds an ONNX file and runs it with ONNX Runtime's CPU kernels.
-
-    Args:
-        threads: Threads inside an operator; operators run one after the other.
-    """
+    """Builds an ONNX file and runs it with ONNX Runtime's CPU kernels, one after the other."""
 
     backend: ClassVar[str] = "onnxruntime"
-    threads: int = 1
 
     def supports(self, model: ir.Model) -> tuple[Refusal, ...]:
         """Operators without a CPU kernel for their version and types.

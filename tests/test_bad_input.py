@@ -175,6 +175,33 @@ def double() -> onnx.ModelProto:
     return model
 
 
+def mismatch() -> onnx.ModelProto:
+    """A convolution for 16 channels reads 3."""
+    model = cnn()
+    model.graph.node[CONV2].input[0] = "x"
+    return model
+
+
+def future() -> onnx.ModelProto:
+    model = cnn()
+    model.ir_version = 999
+    return model
+
+
+def unimported() -> onnx.ModelProto:
+    model = cnn()
+    model.graph.node[RELU].domain = "com.acme"
+    return model
+
+
+def wide() -> onnx.ModelProto:
+    """An image with a million rows and columns."""
+    model = cnn()
+    for axis in (2, 3):
+        model.graph.input[0].type.tensor_type.shape.dim[axis].dim_value = 1_000_000
+    return model
+
+
 def texts() -> onnx.ModelProto:
     text = "(float[N,8] x, string[2] s) => (float[N,4] y, string[2] t) <float[8,4] w> "
     return ir.to_proto(model_of(text + "{ y = MatMul(x, w) t = Identity(s) }"))
@@ -206,6 +233,13 @@ MODELS: dict[str, Callable[[], onnx.ModelProto]] = {
         model_of("(float[1,8] x) => (y) <float[8,4] w> { y = MatMul(x, w) }")
     ),
     "empty_weight": empty_weight,
+    "mismatch": mismatch,
+    "future": future,
+    "unimported": unimported,
+    "wide": wide,
+    "sequence": lambda: ir.to_proto(
+        model_of("(float[N,T,8] x) => (y) <float[8,4] w> { y = MatMul(x, w) }")
+    ),
 }  # fmt: skip
 
 
@@ -257,6 +291,8 @@ def inputs(tmp_path_factory: pytest.TempPathFactory) -> Path:
     (folder / "random.onnx").write_bytes(np.random.default_rng(0).bytes(4000))
     (folder / "empty.onnx").write_bytes(b"")
     (folder / "text.onnx").write_text("hello")
+    (folder / "leaver.py").write_text("import sys\ndef leave(*any): sys.exit(0)\n")
+    (folder / "quitter.py").write_text("raise SystemExit\n")
     (folder / "node.onnx").write_bytes(cnn().graph.node[0].SerializeToString())
     (folder / "net.pt").write_bytes(b"\x80\x02abc")
     (folder / "net.pt2").write_bytes(b"abc")
@@ -269,17 +305,23 @@ def inputs(tmp_path_factory: pytest.TempPathFactory) -> Path:
     external(folder / "lost.onnx", "lost.bin")
     (folder / "lost.bin").unlink()
     external(folder / "outside.onnx", "../../etc/passwd")
+    external(folder / "behind.onnx", "behind.bin", offset="-4")
+    external(folder / "nowhere.onnx", "nowhere.bin", offset="zz")
+    (folder / "long.toml").write_text("#" * 2_000_000)
+    (folder / "bundle").mkdir()
+    (folder / "bundle" / "net.onnx").write_bytes(whole)
     return folder
 
 
-def external(path: Path, location: str) -> None:
+def external(path: Path, location: str, **more: str) -> None:
     """The CNN with its weights in a file of their own, said to be at `location`."""
     onnx.save(
         cnn(), path, save_as_external_data=True, location=f"{path.stem}.bin", size_threshold=0
     )
     model = onnx.load(path, load_external_data=False)
     for tensor in model.graph.initializer:
-        next(e for e in tensor.external_data if e.key == "location").value = location
+        for entry in tensor.external_data:
+            entry.value = {"location": location, **more}.get(entry.key, entry.value)
     path.write_bytes(model.SerializeToString())
 
 
@@ -312,6 +354,14 @@ CASES: list[Case] = [
     (f"build lost.onnx {HALF}", 2, "the external data 'lost.bin' of the weight 'w1' is missing"),
     (f"build outside.onnx {HALF}", 2, "lies outside the model's folder: '../../etc/passwd'"),
     (f"build nan.onnx {HALF}", 2, "the weight 'w1' holds NaN"),
+    (f"build mismatch.onnx {HALF}", 2, "node 'c2': reads 3 channels with a weight for 16"),
+    ("inspect mismatch.onnx", 2, "node 'c2': reads 3 channels with a weight for 16"),
+    (f"build future.onnx {HALF}", 4, "is of IR version 999"),
+    (f"build unimported.onnx {HALF}", 2, "of the domain 'com.acme', which is not imported"),
+    (f"build wide.onnx {HALF}", 2, "1x3x1000000x1000000 elements, more than edgec draws"),
+    (f"build behind.onnx {HALF}", 2, "the external data of 'w3' have the offset '-4'"),
+    (f"build nowhere.onnx {HALF}", 2, "the external data of 'w3' have the offset 'zz'"),
+    (f"build sequence.onnx {HALF}", 2, "--input x=1x128x8"),
     (f"build contradiction.onnx {HALF}", 4, "fails in ONNX Runtime"),
     (f"build custom.onnx {HALF}", 4, "com.acme::Fancy fancy_1"),
     (f"build custom.onnx --backend reference {HALF}", 4, "com.acme::Fancy fancy_1"),
@@ -369,6 +419,7 @@ CASES: list[Case] = [
     (f"{BUILD} --round-to -3", 2, "--round-to: is -3"),
     (f"{BUILD} --round-to a", 2, "--round-to: 'a' is not a valid integer"),
     (f"{BUILD} --round-to 1000000", 3, "try --round-to below 1000000"),
+    (f"{BUILD} --round-to 99999999999999999999999", 2, "wider than any layer"),
     (f"{BUILD} --seed -1", 2, "--seed: is -1"),
     (f"{BUILD} --seed x", 2, "--seed: 'x' is not a valid integer"),
     (f"{BUILD} --threads 0", 2, "--threads: 0 is not in the range"),
@@ -397,6 +448,14 @@ CASES: list[Case] = [
     (f"{BUILD} --data no.module:f", 2, "no.module:f: cannot be imported"),
     (f"{BUILD} --data json:nothing", 2, "'json' has no 'nothing'"),
     (f"{BUILD} --data os:getcwd", 2, "os:getcwd"),
+    (
+        f"{BUILD} --data leaver:leave",
+        2,
+        "leaver:leave: failed: it ends the program with sys.exit(0)",
+    ),
+    (f"{BUILD} --data quitter:f", 2, "quitter:f: cannot be imported: it ends the program"),
+    (f"{BUILD} --eval leaver:leave --data good.npz", 2, "leaver:leave: failed: it ends"),
+    (f"build leaver:leave --input x=1x3x8x8 {HALF}", 2, "leaver:leave: failed: it ends"),
     (f"{BUILD} --eval json:loads", 2, "--eval: needs labelled samples"),
     (f"{BUILD} --eval json:loads --data unlabelled.npz", 2, "--eval: needs samples with labels"),
     (f"{BUILD} --eval json:loads --data good.npz", 2, "json:loads: failed: TypeError"),
@@ -405,9 +464,11 @@ CASES: list[Case] = [
     (f"{BUILD} --eval-data missing.npz", 2, "missing.npz: there is no such file"),
     # recipes
     ("build cnn.onnx -o OUT --recipe missing.toml", 2, "missing.toml: cannot be read: No such"),
-    ("build cnn.onnx -o OUT --recipe folder", 2, "folder: cannot be read: Is a directory"),
+    ("build cnn.onnx -o OUT --recipe folder", 2, "folder: is not a regular file"),
     ("build cnn.onnx -o OUT --recipe bytes.toml", 2, "bytes.toml: is not TOML"),
     ("build cnn.onnx -o OUT --recipe bad.toml", 2, "is not TOML: Invalid value (at line 1"),
+    ("build cnn.onnx -o OUT --recipe /dev/zero", 2, "/dev/zero: is not a regular file"),
+    ("build cnn.onnx -o OUT --recipe long.toml", 2, "long.toml: is larger than 1 MB"),
     ("build cnn.onnx -o OUT --recipe unknown.toml", 2, "'flopz' did you mean 'flops'?"),
     ("build cnn.onnx -o OUT --recipe section.toml", 2, "unknown option 'prune'"),
     ("build cnn.onnx -o OUT --recipe boolean.toml", 2, "option 'flops' is True"),
@@ -425,7 +486,9 @@ CASES: list[Case] = [
     ("build cnn.onnx --flops 0.5 -o data.txt --force", 2, "exists and is not a folder"),
     ("build cnn.onnx --flops 0.5 -o data.txt/x/y", 2, "data.txt', which is a file"),
     ("build cnn.onnx --flops 0.5 -o /dev/full/x", 2, "/dev/full', which is a file"),
-    ("build cnn.onnx --flops 0.5 -o /proc/x", 2, "output '/proc/x'"),
+    ("build cnn.onnx --flops 0.5 -o /proc/x", 2, "output '/proc/x': '/proc' cannot be written"),
+    ("build cnn.onnx --flops 0.5 -o OUT\udcff", 2, "is not UTF-8"),
+    ("build bundle/net.onnx --flops 0.5 -o bundle --force", 2, "holds 'bundle/net.onnx', which"),
     # the other commands
     ("build --flops 0.5 -o OUT", 2, "MODEL: is missing see edgec build --help"),
     ("frobnicate", 2, "no such command 'frobnicate'"),

@@ -171,6 +171,8 @@ def test_patterns_choose_the_groups() -> None:
     reasons = {d.name: d.reason for d in report.decisions}
     assert reasons["stages.2.0.conv1"] == "kept by --exclude"
     assert reasons["stages.0.0.conv1"] == "not named by --include"
+    assert {reasons[name] for name in narrowed} == {"the highest by l2, as many as mckp affords"}
+    assert all(reasons.values())
 
 
 def test_excluding_what_is_pinned_is_no_mistake() -> None:

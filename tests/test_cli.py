@@ -174,6 +174,14 @@ def test_explain_shows_every_group_and_pin(folder: Path) -> None:
     assert rows["fc"] == ["fc", "10", "10", "is a graph output (output y)"]
 
 
+def test_no_result_is_never_a_success(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whatever code underneath may end the program: without a result it is a failure."""
+    monkeypatch.setattr("edgec.inspection.inspect", lambda *_, **__: sys.exit(0))
+    result = CliRunner().invoke(main, ["inspect", "net.onnx"])
+    assert result.exit_code == 1
+    assert "without a result" in result.stderr
+
+
 @pytest.mark.parametrize(
     "command", ["inspect missing.onnx --debug", "--debug inspect missing.onnx"]
 )
@@ -225,6 +233,22 @@ def test_a_terminal_without_unicode(folder: Path) -> None:
 
 WITH_DATA = f"build {DIGITS}/digits.onnx --flops 0.4 --data {DIGITS}/calibration.npz -o a/b/out"
 WITHOUT = f"build {DIGITS}/digits.onnx --flops 0.4 --measure standard -o a/b/out"
+
+
+@pytest.mark.parametrize("package", ["numpy", "onnx", "edgec.build"])
+def test_an_interrupt_while_libraries_load(package: str) -> None:
+    """Python names each module as soon as it is imported."""
+    names = {**os.environ, "PYTHONPROFILEIMPORTTIME": "1"}
+    with started("--version", env=names) as process:
+        assert process.stderr is not None
+        for line in process.stderr:
+            if line.split("|")[-1].strip() == package:
+                break
+        process.send_signal(signal.SIGINT)
+        rest = process.stderr.read()
+    assert process.returncode == 130
+    assert rest.splitlines()[-1] == "interrupted"
+    assert "Traceback" not in rest
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])

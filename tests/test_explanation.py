@@ -151,3 +151,33 @@ def test_every_channel_of_every_pattern_can_be_explained(pattern: str) -> None:
             for step in found.steps[:3]:
                 back = explain(groups, f"{step.name}:{step.index}")
                 assert (name, index) in {(s.name, s.index) for s in back.steps}
+
+
+@pytest.mark.parametrize(
+    ("layers", "channels"),
+    [
+        ("[two] t = Gemm(s, b)  [three] y = MatMul(t, c)", {"two": 5, "three": 3}),
+        ("[two] t = Gemm<transB = 1>(s, d)  [three] y = MatMul(t, c)", {"two": 5, "three": 3}),
+        ("[two] t = Conv(s, e)  [three] y = ConvTranspose(t, f)", {"two": 6, "three": 9}),
+    ],
+)
+def test_channels_behind_an_unknown_shape_are_listed(layers: str, channels: dict[str, int]) -> None:
+    """What a layer makes is in the groups or in the pins, also where edgec cannot follow."""
+    model = model_of(
+        '<ir_version: 10, opset_import: ["" : 20, "house" : 1]> '
+        "g (float[6,4] x) => (float[M,3] y) <float[4,8] a, float[8,5] b, float[5,3] c,"
+        " float[5,8] d, float[6,2,1,1] e, float[6,3,1,1] f>"
+        "{ [one] h = MatMul(x, a)  s = house.Fancy(h)  LAYERS }".replace("LAYERS", layers).replace(
+            "ConvTranspose(", "ConvTranspose<group = 3>("
+        )
+    )
+    groups = channel_groups(model)
+    assert {p.name: len(p.units) for p in groups.pinned} == {"one": 8, **channels}
+    found = explain(groups, "two:0")
+    assert found.pins == ("has an input of unknown shape, at two",)
+
+
+def test_an_explanation_is_shown_as_text() -> None:
+    text = str(explain(analysed(model_of(RESIDUAL)), "a:0"))
+    assert text.startswith(" a:0\n")
+    assert "free to cut, in the group of" in text

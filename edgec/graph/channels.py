@@ -27,7 +27,7 @@ from edgec.ops.tracing import Freedom, Trace
 Units = NDArray[np.int64]
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Group:
     """One decision of the allocator.
 
@@ -47,6 +47,17 @@ class Group:
     kinds: Units
     width: int
     step: int
+
+    def __repr__(self) -> str:
+        return (
+            f"Group(name={self.name!r}, width={self.width}, units={len(self.units)}, "
+            f"rows={self.rows}, step={self.step})"
+        )
+
+    def __str__(self) -> str:
+        """`conv1: 32 channels, in steps of 4 over 4 rows`."""
+        rows = f" over {self.rows} rows" if self.rows > 1 else ""
+        return f"{self.name}: {self.width} channels, in steps of {self.step}{rows}"
 
     @cached_property
     def rows(self) -> int:

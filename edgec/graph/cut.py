@@ -41,9 +41,23 @@ class CutResult:
 
 
 class CutError(EdgecError):
-    """The cut graph is not what was predicted: a defect in a rule, never shipped."""
+    """The cut graph is not what was predicted: a defect in a rule, never shipped.
+
+    Args:
+        node: The node that is not as predicted.
+        fact: How.
+    """
 
     exit_code = 7
+
+    def __init__(self, node: ir.Node, fact: str) -> None:
+        super().__init__(
+            title(node),
+            fact,
+            f"nothing was written; this is a defect of edgec's rule for {node.op_type}, please "
+            "report the model;\nuntil then --exclude the groups around this node "
+            "('edgec inspect' lists them)",
+        )
 
 
 def remove_channels(groups: ChannelGroups, removed: Sequence[int] | NDArray[np.int64]) -> CutResult:
@@ -223,7 +237,7 @@ class _Cut:
         try:
             rule.repair(context)
         except Barrier as barrier:
-            raise CutError(title(old), f"cannot be adapted to the cut: {barrier}") from barrier
+            raise CutError(old, f"cannot be adapted to the cut: {barrier}") from barrier
         for count in self.groups.trace.counts.get(old, ()):
             lines = lines_of(count.labels, self.groups.unit_of, count.shape)
             size = new_shape(count.shape, lines, self.alive)[count.axis]
@@ -277,9 +291,7 @@ class _Cut:
             for was, now in zip(old.outputs, new.outputs, strict=True):
                 predicted, found = self.new_shape(was), facts.get(now, Fact()).shape
                 if now in facts and predicted != found:
-                    raise CutError(
-                        title(old), f"was to have shape {predicted} after the cut, has {found}"
-                    )
+                    raise CutError(old, f"was to have shape {predicted} after the cut, has {found}")
 
 
 def cut_tensor(tensor: ir.TensorProtocol, lines: Sequence[Line], alive: Mask) -> ir.LazyTensor:

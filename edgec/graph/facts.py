@@ -28,6 +28,7 @@ _RANDOM = {
     "Bernoulli",
 }  # fmt: skip
 _STORED = {"DequantizeLinear"}  # stays in the graph, so what it makes is no constant
+_NESTED = ("If", "Loop")
 
 
 def facts_of(model: ir.Model, input_shapes: Mapping[str, Sequence[int]]) -> Facts:
@@ -42,12 +43,63 @@ def facts_of(model: ir.Model, input_shapes: Mapping[str, Sequence[int]]) -> Fact
         facts[value] = Fact(value.dtype, tuple(input_shapes[value.name or ""]))
     for value in model.graph.initializers.values():
         facts[value] = _initializer(value)
-    infer = _Inference(model)
-    for node in walk(model.graph, "the inference of shapes"):
-        inputs = [None if v is None else facts.get(v, Fact()) for v in node.inputs]
-        outputs = infer.outputs(node, inputs)
-        facts.update(zip(node.outputs, outputs, strict=True))
+    _walk(model.graph, facts, _Inference(model))
     return facts
+
+
+def _walk(graph: ir.Graph, facts: Facts, infer: _Inference) -> None:
+    """Adds the facts of what the nodes of a graph make."""
+    for node in walk(graph, "the inference of shapes"):
+        if node.op_type in _NESTED and node.domain == "":
+            outputs = _nested(node, facts, infer)
+        else:
+            inputs = [None if v is None else facts.get(v, Fact()) for v in node.inputs]
+            outputs = infer.outputs(node, inputs)
+        facts.update(zip(node.outputs, outputs, strict=True))
+
+
+def _nested(node: ir.Node, facts: Facts, infer: _Inference) -> list[Fact]:
+    """If: what both branches agree on. Loop: the states whose shape a turn does not change."""
+    declared = [Fact(v.dtype, _static(v)) for v in node.outputs]
+    if node.op_type == "If":
+        branches = [_inside(a.as_graph(), {}, facts, infer) for a in node.attributes.values()]
+        found = [_agreed(ends) for ends in zip(*branches, strict=True)]
+    else:
+        body = node.attributes["body"].as_graph()
+        starts = [_unvalued(facts.get(v)) if v is not None else Fact() for v in node.inputs[2:]]
+        turn, go = Fact(ir.DataType.INT64, ()), Fact(ir.DataType.BOOL, ())
+        given = dict(zip(body.inputs, [turn, go, *starts], strict=True))
+        ends = _inside(body, given, facts, infer)[1:]
+        found = [_agreed(pair) for pair in zip(starts, ends, strict=False)]
+    found += [Fact()] * (len(declared) - len(found))  # what a Loop collects: as many as its turns
+    return [
+        Fact(new.dtype or old.dtype, old.shape if new.shape is None else new.shape)
+        for new, old in zip(found, declared, strict=True)
+    ]
+
+
+def _inside(
+    graph: ir.Graph, given: Mapping[ir.Value, Fact], outer: Facts, infer: _Inference
+) -> list[Fact]:
+    """Facts of the outputs of a nested graph, which sees all values around it."""
+    facts = {**outer, **given}
+    for value in graph.initializers.values():
+        facts[value] = _initializer(value)
+    _walk(graph, facts, infer)
+    return [facts.get(value, Fact()) for value in graph.outputs]
+
+
+def _agreed(facts: Sequence[Fact]) -> Fact:
+    """Type and shape where all are the same; no value."""
+    first, *rest = facts
+    return Fact(
+        first.dtype if all(f.dtype == first.dtype for f in rest) else None,
+        first.shape if all(f.shape == first.shape for f in rest) else None,
+    )
+
+
+def _unvalued(fact: Fact | None) -> Fact:
+    return Fact() if fact is None else Fact(fact.dtype, fact.shape)
 
 
 def _initializer(value: ir.Value) -> Fact:

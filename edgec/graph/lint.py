@@ -6,6 +6,8 @@ import onnx_ir as ir
 
 from edgec.errors import VerificationError
 
+_REMEDY = "nothing was written; this is a defect of edgec, please report the model"
+
 
 def lint(model: ir.Model) -> None:
     """Checks the main graph.
@@ -23,14 +25,16 @@ def lint(model: ir.Model) -> None:
                 raise VerificationError(
                     f"node '{node.name or node.op_type}'",
                     f"reads '{read.name}' before anything has made it",
-                    "a pass left the graph out of order",
+                    _REMEDY,
                 )
         for value in node.outputs:
             if value.name and value.name in known:
                 raise VerificationError(
-                    f"node '{node.name or node.op_type}'", f"makes '{value.name}' a second time"
+                    f"node '{node.name or node.op_type}'",
+                    f"makes '{value.name}' a second time",
+                    _REMEDY,
                 )
             known.add(value.name or "")
     for value in model.graph.outputs:
         if (value.name or "") not in known:
-            raise VerificationError(f"graph output '{value.name}'", "is made by no node")
+            raise VerificationError(f"graph output '{value.name}'", "is made by no node", _REMEDY)

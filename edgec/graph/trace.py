@@ -67,6 +67,7 @@ def _label(node: ir.Node, facts: Facts, trace: Trace) -> None:
     rule = rule_for(node.domain, node.op_type)
     x = [None if v is None else facts.get(v, Fact()) for v in node.inputs]
     context = LabelContext(node, x, [facts.get(v, Fact()) for v in node.outputs], trace)
+    made = len(trace.atoms)
     uses, mixes, norms = len(trace.uses), len(trace.mixes), len(trace.norms)
     try:
         if rule is None:
@@ -74,14 +75,24 @@ def _label(node: ir.Node, facts: Facts, trace: Trace) -> None:
         if any(a.type in _GRAPHS for a in node.attributes.values()):
             raise Barrier(f"{_operator(node)} runs a nested graph")
         rule.labels(context)
+        _check_outputs(node, trace)
     except Barrier as barrier:
         del trace.uses[uses:], trace.mixes[mixes:], trace.norms[norms:]
         trace.counts.pop(node, None)
         for value in (*node.inputs, *captured(node)):
             if value is not None:
                 trace.atoms.pin_all(trace.labels.get(value, ()), str(barrier))
+        trace.atoms.pin(np.arange(made, len(trace.atoms)), str(barrier))
         for value in node.outputs:
             trace.labels.pop(value, None)
+
+
+def _check_outputs(node: ir.Node, trace: Trace) -> None:
+    """A rule that labels one output labels them all: what it leaves out would not be cut along."""
+    given = [value in trace.labels for value in node.outputs]
+    if any(given) and not all(given):
+        which = given.index(False)
+        raise Barrier(f"edgec's rule for {_operator(node)} says nothing of output {which}")
 
 
 def _operator(node: ir.Node) -> str:

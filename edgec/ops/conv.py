@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import numpy as np
 
+from edgec.errors import UsageError
 from edgec.ops.examples import HEADER, between_convs
 from edgec.ops.labels import Factor, Ids, Labels, line_labels
 from edgec.ops.repairing import RepairContext
@@ -42,8 +43,16 @@ def convolution(n: LabelContext, *, transposed: bool = False, bias: int = 2) -> 
         bias: Which input is the bias.
     """
     group = int(n.attr("group", 1))
-    channels = n.shape(0)[1]
     outputs = n.shape(1)[1] * group if transposed else n.shape(1)[0]
+    n.needs_shape(0, outputs)
+    channels = n.shape(0)[1]
+    wanted = n.shape(1)[0] if transposed else n.shape(1)[1] * group
+    if channels != wanted:  # ONNX's inference does not look at these
+        raise UsageError(
+            f"node '{n.node.name or n.node.op_type}'",
+            f"reads {channels} channels with a weight for {wanted}",
+            "the model is not valid, nothing can run it: export it again",
+        )
     x = n.only(0, 1, _SPATIAL)
     i, o = channels // group, outputs // group
     rank = len(n.shape(1))

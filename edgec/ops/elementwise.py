@@ -10,8 +10,9 @@ from edgec.ops.view import Cost, View, product
 
 
 def _first(n: LabelContext) -> None:
-    """One data input; all others are scalars or options."""
-    n.give(n.labels(0))
+    """One data input; all others are scalars or options. A mask has the channels of its data."""
+    for out in range(len(n.node.outputs)):
+        n.give(n.labels(0), out)
 
 
 def _all(n: LabelContext) -> None:

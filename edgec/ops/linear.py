@@ -24,6 +24,7 @@ _LONE = "is multiplied with an axis that stays whole"
 def _gemm_labels(n: LabelContext) -> None:
     k_of_a = 0 if n.attr("transA", 0) else 1
     k_of_b = 1 if n.attr("transB", 0) else 0
+    n.needs_shape(0, n.shape(1)[1 - k_of_b])
     x = n.only(0, k_of_a, _BATCH)
     size = n.out_shape()[1]
     if n.is_param(1):
@@ -64,6 +65,8 @@ def _contract(n: LabelContext, a: Labels | None, b: Labels | None) -> None:
 
 
 def _matmul_labels(n: LabelContext) -> None:
+    if n.is_param(1):
+        n.needs_shape(0, n.shape(1)[-1])
     a_shape, b_shape = n.shape(0), n.shape(1)
     if len(a_shape) < 2 or len(b_shape) < 2:
         raise Barrier("multiplies a vector")

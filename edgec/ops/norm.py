@@ -23,13 +23,18 @@ from edgec.ops.view import Cost, Fact, View, product
 _STATISTICS = "statistics are taken across these channels"
 
 
-def _per_channel(n: LabelContext) -> None:
-    """Axis 1 is normalised per channel by one-dimensional parameters; other axes pass."""
-    x = n.line(0, 1)
-    rest = tuple(f for f in n.labels(0) if 1 not in f.order)
+def _batch_norm(n: LabelContext) -> None:
+    """Axis 1 is normalised per channel; in training, by statistics over all other axes."""
+    labels, rank = n.labels(0), len(n.shape(0))
+    if n.attr("training_mode", 0) or len(n.node.outputs) > 1:
+        labels = n.statistics([0, *range(2, rank)], _STATISTICS)
+    x = n.atoms.line(labels, 1)
     for i in range(1, len(n.node.inputs)):
         n.use_line(i, x)
-    n.give(rest + line_labels(x, 1, len(n.shape(0))))
+    rest = tuple(f for f in labels if 1 not in f.order)
+    n.give(rest + line_labels(x, 1, rank))
+    for out in range(1, len(n.node.outputs)):
+        n.give(line_labels(x, 0, 1), out)
 
 
 def _instance_norm(n: LabelContext) -> None:
@@ -52,6 +57,8 @@ def _layer_norm(n: LabelContext) -> None:
         for i in params:
             labels = adopt(n, i, labels, rank)
     n.give(labels)
+    for out in range(1, len(n.node.outputs)):  # mean and deviation have lost these axes
+        n.give(tuple(f for f in labels if not set(f.order) & set(axes)), out)
 
 
 def _layer_norm_facts(n: View) -> list[Fact]:
@@ -162,7 +169,7 @@ def _lrn_repair(n: RepairContext) -> None:
 RULES = (
     OpRule(
         "BatchNormalization",
-        _per_channel,
+        _batch_norm,
         per_output(2),
         between_convs(
             "b = BatchNormalization(a, s, t, m, v)",

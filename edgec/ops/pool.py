@@ -19,7 +19,8 @@ _ADDITIVE = {"ReduceSum", "ReduceL1", "ReduceL2", "ReduceSumSquare"}
 def _pool(n: LabelContext) -> None:
     labels = n.whole(range(2, len(n.shape(0))), _POOLED)
     n.give(labels)
-    for indices in n.node.outputs[1:]:
+    for out, indices in enumerate(n.node.outputs[1:], 1):
+        n.give(labels, out)
         if indices.uses() or indices.is_graph_output():
             n.atoms.pin_all(labels, "is pooled with indices, which count its channels")
 

@@ -9,7 +9,7 @@ import numpy as np
 import onnx_ir as ir
 
 from edgec.ops.labels import Atoms, Factor, Ids, Labels, along, line_labels, on_axis
-from edgec.ops.view import Fact, View
+from edgec.ops.view import Barrier, Fact, View
 
 
 @dataclass(frozen=True)
@@ -224,6 +224,15 @@ class LabelContext(View):
         if size < 2:
             return np.zeros(size, np.int64)
         return self.atoms.fresh(size, self.node.name or self.node.op_type)
+
+    def needs_shape(self, i: int, size: int) -> None:
+        """Raises Barrier if the shape of input `i` is unknown.
+
+        The `size` channels that the node's weight makes are there all the same, to be listed.
+        """
+        if self.fact(i).shape is None:
+            self.fresh(size)
+            raise Barrier("has an input of unknown shape")
 
     def give(self, labels: Labels, out: int = 0) -> None:
         """Sets the labels of output `out`."""

@@ -60,11 +60,13 @@ class Criterion:
     """One way to score.
 
     Attributes:
+        summary: What a channel is scored by, in one line.
         score: Raw scores, float64[units]; NaN where it has nothing to say.
         needs: `weights`, `moments` or `spreads`.
         absolute: Whether scores are losses that compare across groups as they are.
     """
 
+    summary: str
     score: Callable[[Evidence], Floats]
     needs: str
     absolute: bool = False
@@ -209,14 +211,29 @@ def _random(evidence: Evidence) -> Floats:
 
 
 CRITERIA: Mapping[str, Criterion] = {
-    "random": Criterion(_random, "weights"),
-    "l1": Criterion(_l1, "weights"),
-    "l2": Criterion(_l2, "weights"),
-    "fpgm": Criterion(_fpgm, "weights"),
-    "bn_gamma": Criterion(_bn_gamma, "weights"),
-    "lamp": Criterion(_lamp, "weights"),
-    "flap": Criterion(_flap, "moments", absolute=True),
-    "beta_rank": Criterion(_beta_rank, "spreads"),
+    "random": Criterion("nothing: a control", _random, "weights"),
+    "l1": Criterion("mean magnitude of a channel's weights", _l1, "weights"),
+    "l2": Criterion(
+        "Euclidean norm of a channel's weights; the default without data", _l2, "weights"
+    ),
+    "fpgm": Criterion(
+        "distance of a filter to the others of its layer: what is replaceable goes",
+        _fpgm,
+        "weights",
+    ),
+    "bn_gamma": Criterion("scale of the BatchNormalization behind it", _bn_gamma, "weights"),
+    "lamp": Criterion("its squared norm, relative to all that are not smaller", _lamp, "weights"),
+    "flap": Criterion(
+        "variance of what it feeds, weighted by what reads it (--data); the default with data",
+        _flap,
+        "moments",
+        absolute=True,
+    ),
+    "beta_rank": Criterion(
+        "how much its layer spreads what it reads, weighted by its weights (--data)",
+        _beta_rank,
+        "spreads",
+    ),
 }
 
 

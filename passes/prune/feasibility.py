@@ -8,7 +8,7 @@ from dataclasses import dataclass, field, replace
 import numpy as np
 from numpy.typing import NDArray
 
-from edgec.budget import Metric, human
+from edgec.budget import Metric, human, plural
 from edgec.errors import BudgetError
 from edgec.graph.channels import ChannelGroups, Group, Pinned, channel_groups
 from edgec.graph.cost import CostModel, Totals
@@ -149,7 +149,9 @@ class Preparation:
             lines.append(f"{len(self.reasons)} of its groups are kept by --include/--exclude")
         narrow = len(self.groups) - len(self.reasons)
         if narrow:
-            lines.append(f"{narrow} groups at their narrowest, on a grid of {self.round_to}")
+            lines.append(
+                f"{plural(narrow, 'group')} at the narrowest, on a grid of {self.round_to}"
+            )
         if not len(self.groups):
             lines.insert(0, "it has no channels that can be removed")
         return lines

@@ -35,13 +35,13 @@ class Decision:
         name: The group.
         width: Channels before.
         kept: Channels after.
-        reason: Why it was not narrowed, if so.
+        reason: Why just this width, and these channels.
     """
 
     name: str
     width: int
     kept: int
-    reason: str = ""
+    reason: str
 
 
 @dataclass(frozen=True)
@@ -207,7 +207,7 @@ class Prune(Pass):
         context.records[self.name] = PruneRecord(
             criterion, self.allocator, prepared.round_to, prepared.original,
             prepared.model.totals(problem.removed(state)), prepared.bounds,
-            decisions(prepared, options, state), cut, scores,
+            decisions(prepared, options, state, criterion, self.allocator), cut, scores,
         )  # fmt: skip
         return cut
 
@@ -254,16 +254,26 @@ class PruneRecord:
 
 
 def decisions(
-    prepared: Preparation, options: Sequence[Options], state: Sequence[int]
+    prepared: Preparation,
+    options: Sequence[Options],
+    state: Sequence[int],
+    criterion: str,
+    allocator: str,
 ) -> tuple[Decision, ...]:
     """In words of widths."""
     found = []
     for number, (own, choice) in enumerate(zip(options, state, strict=True)):
         group = own.group
         lost = int(own.lost[choice]) * group.step
-        found.append(
-            Decision(group.name, group.width, group.width - lost, prepared.reasons.get(number, ""))
-        )
+        if number in prepared.reasons:
+            reason = prepared.reasons[number]
+        elif lost:
+            reason = f"the highest by {criterion}, as many as {allocator} affords"
+        elif len(own.lost) == 1:
+            reason = f"no smaller width is on the grid of {prepared.round_to}"
+        else:
+            reason = f"{allocator} meets the budgets without it"
+        found.append(Decision(group.name, group.width, group.width - lost, reason))
     return tuple(found)
 
 

@@ -20,12 +20,32 @@ from edgec.passes.repair.record import RepairRecord
 Repair = Callable[..., RepairRecord]
 State = list[tuple[ir.Node, list[tuple[ir.Value | None, Any]]]]
 
-WITH_DATA: Mapping[str, Repair] = {
-    "bias": bias,
-    "recalibrate": recalibrate,
-    "least-squares": least_squares,
+
+@dataclass(frozen=True)
+class Method:
+    """One way to repair.
+
+    Attributes:
+        summary: What it does, in one line.
+        run: What does it with data; None for what is no method of its own.
+    """
+
+    summary: str
+    run: Repair | None
+
+
+REPAIRS: Mapping[str, Method] = {
+    "none": Method("leaves the cut network as it is", None),
+    "bias": Method(
+        "folds the mean of removed channels into biases; without data from BatchNormalization",
+        bias,
+    ),
+    "recalibrate": Method("takes BatchNormalization statistics anew (--data)", recalibrate),
+    "least-squares": Method(
+        "solves each layer's weights anew against the original's outputs (--data)", least_squares
+    ),
+    "auto": Method("least-squares, then recalibrate if it helps; bias without data", None),
 }
-REPAIRS = ("none", *WITH_DATA, "auto")
 
 
 @dataclass
@@ -94,7 +114,9 @@ def repair(
     before_error = outputs.error(cut.model)
 
     def run(name: str) -> tuple[RepairRecord, float]:
-        done = WITH_DATA[name](before, cut, data, seed=seed, samples=samples, batch_size=batch_size)
+        work = REPAIRS[name].run
+        assert work is not None
+        done = work(before, cut, data, seed=seed, samples=samples, batch_size=batch_size)
         return done, outputs.error(cut.model)
 
     if method != "auto":

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import re
+import sys
 import tracemalloc
 import zipfile
 from collections.abc import Callable, Iterator, Mapping
@@ -209,6 +210,8 @@ BROKEN: Mapping[str, tuple[Callable[[Path], Any], str]] = {
     "not arrays": (lambda _: lambda: iter([[1.0, 2.0, 3.0]]), "is not of numpy arrays (x: list)"),
     "not iterable": (lambda _: lambda: 7, "failed: TypeError"),
     "raises": (lambda _: lambda: 1 / 0, "failed: ZeroDivisionError"),
+    "exits": (lambda _: lambda: sys.exit(0), "failed: it ends the program with sys.exit(0)"),
+    "exits late": (lambda _: lambda: (sys.exit() for _ in "a"), "failed: it ends the program"),
     "no module": (lambda _: "no_such_module_:f", "cannot be imported: ModuleNotFoundError"),
     "no function": (lambda _: "math:no_such", "'math' has no 'no_such'"),
     "no callable": (lambda _: "math:pi", "is not a function"),

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from laws import prepared
@@ -10,7 +12,10 @@ from zoo import model_of
 from zoo.exports import EXPORTS
 from zoo.patterns import PATTERNS
 
+import edgec.graph.trace
 from edgec.graph.channels import ChannelGroups, channel_groups
+from edgec.ops import rule_for
+from edgec.ops.rule import OpRule
 
 
 def analysed(name: str) -> ChannelGroups:
@@ -48,6 +53,20 @@ def analysed(name: str) -> ChannelGroups:
 )
 def test_every_pin_says_why(name: str, why: str) -> None:
     assert why in {pin.why for pin in analysed(name).pinned}
+
+
+def test_a_rule_that_leaves_an_output_out_is_a_barrier(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What a rule forgets is pinned, not cut along blindly."""
+
+    def forgetful(domain: str, name: str) -> OpRule | None:
+        rule = rule_for(domain, name)
+        if rule is None or name != "Dropout":
+            return rule
+        return replace(rule, labels=lambda n: n.give(n.labels(0)))
+
+    monkeypatch.setattr(edgec.graph.trace, "rule_for", forgetful)
+    (pin, _) = analysed("dropout_mask_unread").pinned
+    assert pin.why == "edgec's rule for Dropout says nothing of output 1"
 
 
 def test_a_pin_names_the_node_and_the_maker() -> None:
@@ -115,3 +134,9 @@ def test_given_sizes_replace_symbolic_ones() -> None:
     groups = channel_groups(model, inputs={"x": (1, 3, 5, 7)})
     (hidden,) = (v for node in model.graph for v in node.outputs if v.name == "h")
     assert groups.facts[hidden].shape == (1, 4, 5, 7)
+
+
+def test_a_group_is_shown_by_its_figures() -> None:
+    (group,) = analysed("channel_shuffle").groups[:1]
+    assert "array" not in f"{group} {group!r}"
+    assert str(group).startswith(f"{group.name}: {group.width} channels, in steps of {group.step}")

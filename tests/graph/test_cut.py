@@ -149,6 +149,7 @@ def test_a_rule_that_predicts_another_shape_is_found_out(monkeypatch: pytest.Mon
     with pytest.raises(CutError) as error:
         remove_channels(groups, groups.groups[0].units[:1])
     assert error.value.exit_code == 7
+    assert "rule for Reshape, please report the model" in error.value.remedy
 
 
 def test_a_cut_model_can_be_cut_again() -> None:

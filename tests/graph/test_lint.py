@@ -51,5 +51,6 @@ def test_a_sound_graph_passes() -> None:
 def test_names_what_is_wrong(spoil: Callable[[ir.Graph], None], fact: str) -> None:
     model = model_of(TEXT)
     spoil(model.graph)
-    with pytest.raises(VerificationError, match=fact):
+    with pytest.raises(VerificationError, match=fact) as error:
         lint(model)
+    assert "please report the model" in error.value.remedy

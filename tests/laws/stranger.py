@@ -151,7 +151,8 @@ def check_arrays(cut: CutResult, document: Document) -> None:
         assert original is not None
         assert original.const_value is not None
         assert new.const_value is not None
-        cuts = document.plan.read_by(names[use.node], use.index)
+        place = names[use.node], use.index
+        cuts = [cut for cut in document.plan.cuts if (cut.node, cut.input) == place]
         assert {c.initializer for c in cuts} <= {original.name}
         old = original.const_value.numpy()
         assert np.array_equal(taken(old, cuts), new.const_value.numpy()), f"plan: cuts of {name}"

@@ -68,6 +68,11 @@ def test_folds_exactly(text: str) -> None:
             "{ c = Gemm<beta=0.5>(x, w, b)  y = BatchNormalization(c, s, t, m, v) }",
             "scales its bias",
         ),
+        (
+            f"{IMAGE} <float[6,4,3,3] w, {NORM}>"
+            "{ c = Conv(x, w)  y, r, q = BatchNormalization<training_mode=1>(c, s, t, m, v) }",
+            "in training mode",
+        ),
     ],
 )
 def test_refuses_with_a_reason(text: str, reason: str) -> None:
