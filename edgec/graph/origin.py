@@ -78,7 +78,7 @@ def note_origins(node: ir.Node, made: Sequence[ir.Value]) -> None:
         if value is not None and value.const_value is not None:
             floats = value.const_value.dtype.is_floating_point()
             inputs[value.name or ""] = origin_of(value) if floats else value.const_value.numpy()
-    known = any(names_behind(i) for i in inputs.values() if isinstance(i, Whole | Made))
+    known = any(sources_of(i) for i in inputs.values() if isinstance(i, Whole | Made))
     for number, value in enumerate(made):
         shape = _shape(value)
         value.meta[_KEY] = (
@@ -91,12 +91,15 @@ def _shape(value: ir.Value) -> tuple[int, ...]:
     return tuple(value.const_value.shape.numpy())
 
 
-def names_behind(origin: Origin) -> frozenset[str]:
-    """The initializers of the original that a constant is computed from."""
+def sources_of(origin: Origin) -> dict[str, tuple[int, ...]]:
+    """The initializers of the original that a constant is computed from: name → shape."""
     if isinstance(origin, Whole):
-        return frozenset({origin.name} - {""})
-    parts = [o for o in origin.inputs.values() if isinstance(o, Whole | Made)]
-    return frozenset[str]().union(*map(names_behind, parts))
+        return {origin.name: origin.shape} if origin.name else {}
+    found: dict[str, tuple[int, ...]] = {}
+    for part in origin.inputs.values():
+        if isinstance(part, Whole | Made):
+            found |= sources_of(part)
+    return found
 
 
 def layers_of(
@@ -115,7 +118,7 @@ def layers_of(
         size, start = prod(origin.shape), starts.get(origin.name)
         numbers = np.zeros(size, np.int64) if start is None else np.arange(start, start + size)
         return [numbers.reshape(origin.shape)]
-    if not names_behind(origin):
+    if not sources_of(origin):
         return [np.zeros(origin.shape, np.int64)]
     parts: dict[str, list[Numbers]] = {}
     for name, part in origin.inputs.items():
