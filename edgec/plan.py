@@ -4,6 +4,7 @@
     ├── cuts    one entry per reader and weight axis that lost indices
     ├── masks   one entry per activation that an operator mixes across channels (LRN, q·kᵀ)
     ├── norms   one entry per norm whose statistics are taken over the kept channels only
+    ├── weights one entry per initializer of the original that lost something: its slices
     └── groups  one entry per channel group: its size, the indices kept, and why
 
 The check needs the original model and numpy only. *Zero*: in the original, multiply what a node
@@ -12,6 +13,9 @@ channels alone and put what it makes back in their places. *Cut*: take, of every
 initializer as a node reads it, the kept indices of all that node's cuts. Both models compute the
 same outputs, up to rounding, as long as nothing repaired or fine-tuned the weights. A reader is a
 node and the position among its inputs; where several read one initializer, each keeps its own.
+
+The check speaks of what nodes read, which may be computed from initializers (transposed, joined).
+`weights` speaks of the initializers themselves, as a training framework's parameters need it.
 
 A cut usually keeps the same indices everywhere along its axis. Where the tensor is read in blocks
 (a grouped convolution: block g of the output axis reads its own input channels; attention: each
@@ -32,11 +36,10 @@ import numpy as np
 
 from edgec.document import Place, is_int
 from edgec.errors import UsageError
+from edgec.patterns import Kept, Rows, blocks_of, pattern
 
 FORMAT = 1
 Role = Literal["in", "out", "both"]
-Kept = tuple[int, ...] | tuple[tuple[int, ...], ...]
-Rows = tuple[tuple[int, int], ...]
 
 
 @dataclass(frozen=True)
@@ -67,7 +70,7 @@ class Cut:
 
     def blocks(self) -> tuple[tuple[int, ...], ...]:
         """The kept indices of every block; a single block when `rows` is not set."""
-        return _blocks(self.kept, self.rows)
+        return blocks_of(self.kept, self.rows)
 
     def mask(self, shape: Sequence[int]) -> np.ndarray:
         """bool, broadcastable to `shape` (of the original array): True where an element is kept.
@@ -76,7 +79,7 @@ class Cut:
             UsageError: `shape` is not one this cut can be about.
         """
         where = f"plan: cut of '{self.initializer}' axis {self.axis}"
-        return _pattern(where, self.axis, self.size, self.blocks(), self.rows, shape)
+        return pattern(where, self.axis, self.size, self.blocks(), self.rows, shape)
 
 
 @dataclass(frozen=True)
@@ -104,7 +107,7 @@ class Mask:
 
     def blocks(self) -> tuple[tuple[int, ...], ...]:
         """The kept indices of every block; a single block when `rows` is not set."""
-        return _blocks(self.kept, self.rows)
+        return blocks_of(self.kept, self.rows)
 
     def mask(self, shape: Sequence[int]) -> np.ndarray:
         """bool, broadcastable to `shape` (of the original activation): True where kept.
@@ -118,7 +121,7 @@ class Mask:
             if axis >= len(shape) or shape[axis] % length:
                 raise UsageError(where, f"does not fit an array of shape {list(shape)}")
             one[axis], times[axis] = length, shape[axis] // length
-        return np.tile(_pattern(where, self.axis, self.size, self.blocks(), self.rows, one), times)
+        return np.tile(pattern(where, self.axis, self.size, self.blocks(), self.rows, one), times)
 
 
 @dataclass(frozen=True)
@@ -140,36 +143,49 @@ class Norm:
     gives: tuple[tuple[int, int], ...]
 
 
-def _blocks(kept: Kept, rows: Rows) -> tuple[tuple[int, ...], ...]:
-    return kept if rows else (kept,)  # type: ignore[return-value]
+@dataclass(frozen=True)
+class Slice:
+    """Indices kept along one axis of an initializer, whoever reads it.
+
+    Args:
+        axis: Axis of the original array, counted from 0.
+        size: Length of that axis before the cut.
+        kept: Increasing original indices; one tuple of them per block when `rows` is set.
+        rows: (axis, blocks) of each axis that is divided into blocks with their own indices.
+    """
+
+    axis: int
+    size: int
+    kept: Kept
+    rows: Rows = ()
+
+    def blocks(self) -> tuple[tuple[int, ...], ...]:
+        """The kept indices of every block; a single block when `rows` is not set."""
+        return blocks_of(self.kept, self.rows)
+
+    def mask(self, shape: Sequence[int]) -> np.ndarray:
+        """bool, broadcastable to `shape` (of the original array): True where an element is kept.
+
+        Errors:
+            UsageError: `shape` is not one this slice can be about.
+        """
+        where = f"plan: slice of axis {self.axis}"
+        return pattern(where, self.axis, self.size, self.blocks(), self.rows, shape)
 
 
-def _pattern(
-    where: str,
-    axis: int,
-    size: int,
-    blocks: Sequence[Sequence[int]],
-    rows: Rows,
-    shape: Sequence[int],
-) -> np.ndarray:
-    axes = [axis, *(other for other, _ in rows)]
-    if max(axes) >= len(shape) or shape[axis] != size:
-        raise UsageError(where, f"does not fit an array of shape {list(shape)}")
-    for other, count in rows:
-        if shape[other] % count:
-            raise UsageError(where, f"{count} blocks do not divide axis {other} of {list(shape)}")
-    # One row of the table per block; its first axes are the blocks, its last is `axis`.
-    table = np.zeros((prod(count for _, count in rows), size), bool)
-    for row, kept in zip(table, blocks, strict=True):
-        row[list(kept)] = True
-    table = table.reshape([count for _, count in rows] + [size])
-    for position, (other, count) in enumerate(rows):
-        table = np.repeat(table, shape[other] // count, axis=position)
-    order = sorted(range(len(rows) + 1), key=[*axes[1:], axis].__getitem__)
-    full = [1] * len(shape)
-    for other in axes:
-        full[other] = shape[other]
-    return table.transpose(order).reshape(full)
+@dataclass(frozen=True)
+class Weight:
+    """What is left of one initializer of the original, for all of its readers.
+
+    Args:
+        name: Name of the initializer in the original model.
+        slices: What is kept along each axis that lost indices; all of them apply.
+        why: Why no slices can say it; empty where they do.
+    """
+
+    name: str
+    slices: tuple[Slice, ...]
+    why: str = ""
 
 
 @dataclass(frozen=True)
@@ -191,6 +207,7 @@ class Plan:
     masks: tuple[Mask, ...] = ()
     norms: tuple[Norm, ...] = ()
     groups: tuple[Group, ...] = ()
+    weights: tuple[Weight, ...] = ()
 
     def to_json(self) -> dict[str, Any]:
         """As plain lists, numbers and strings, in the form plan.schema.json describes."""
@@ -230,6 +247,17 @@ class Plan:
                 for n in self.norms
             ],
             "groups": [{**vars(g), "kept": [*g.kept]} for g in self.groups],
+            "weights": [
+                {
+                    "name": w.name,
+                    "slices": [
+                        {"axis": s.axis, "size": s.size, **_kept_json(s.kept, s.rows)}
+                        for s in w.slices
+                    ],
+                    **({"why": w.why} if w.why else {}),
+                }
+                for w in self.weights
+            ],
         }
 
     @classmethod
@@ -245,7 +273,7 @@ class Plan:
         top = Place(document, "plan")
         if top.integer("format", low=1) != FORMAT:
             raise top.error(f"is of format {document['format']}, this edgec reads {FORMAT}")
-        top.no_others("format", "source", "cuts", "masks", "norms", "groups")
+        top.no_others("format", "source", "cuts", "masks", "norms", "groups", "weights")
         source = top.object("source")
         source.no_others("sha256")
         sha256 = source.text("sha256")
@@ -257,13 +285,14 @@ class Plan:
             tuple(_mask(place) for place in top.objects("masks")),
             tuple(_norm(place) for place in top.objects("norms")),
             tuple(_group(place) for place in top.objects("groups")),
+            tuple(_weight(place) for place in top.objects("weights")),
         )
 
 
 def _kept_json(kept: Kept, rows: Rows) -> dict[str, Any]:
     if not rows:
         return {"kept": [*kept]}
-    return {"kept": [[*block] for block in _blocks(kept, rows)], "rows": [[*row] for row in rows]}
+    return {"kept": [[*block] for block in blocks_of(kept, rows)], "rows": [[*row] for row in rows]}
 
 
 def masked(array: np.ndarray, cuts: Sequence[Cut]) -> np.ndarray:
@@ -272,35 +301,6 @@ def masked(array: np.ndarray, cuts: Sequence[Cut]) -> np.ndarray:
         if cut.role == "in":
             array = np.where(cut.mask(array.shape), array, np.zeros((), array.dtype))
     return array
-
-
-def taken(array: np.ndarray, cuts: Sequence[Cut]) -> np.ndarray:
-    """`array` without the indices that any of the cuts drops.
-
-    Errors:
-        UsageError: what is kept is not a box: some block keeps more indices than another.
-    """
-    keep = np.ones(array.shape, bool)
-    for cut in cuts:
-        keep &= cut.mask(array.shape)
-    by_block = {cut.axis for cut in cuts if cut.rows}
-    touched = {axis for cut in cuts for axis in (cut.axis, *(row for row, _ in cut.rows))}
-    shape = []
-    for axis in range(array.ndim):
-        if axis not in touched:
-            shape.append(array.shape[axis])
-            continue
-        others = tuple(other for other in range(array.ndim) if other != axis)
-        along = keep.sum(axis=axis) if axis in by_block else keep.any(axis=others).sum()
-        shape.append(int(np.max(along, initial=0)))
-    if prod(shape) != int(keep.sum()):
-        subject = f"plan: cuts of '{cuts[0].initializer}'"
-        raise UsageError(subject, "blocks keep unequal numbers of indices")
-    # With the axes that blocks cut each in its way moved last, the kept elements of a box are, in
-    # row-major order, those of the smaller array.
-    order = sorted(range(array.ndim), key=lambda axis: axis in by_block)
-    kept = array.transpose(order)[keep.transpose(order)].reshape([shape[axis] for axis in order])
-    return kept.transpose(np.argsort(order))
 
 
 def _cut(place: Place) -> Cut:
@@ -375,6 +375,17 @@ def _group(place: Place) -> Group:
     size = place.integer("size", low=1)
     kept = _indices(place, place.items("kept"), size)
     return Group(place.text("name"), size, kept, place.text("reason"))
+
+
+def _weight(place: Place) -> Weight:
+    place.no_others("name", "slices", "why")
+    slices = []
+    for one in place.objects("slices"):
+        one.no_others("axis", "size", "kept", "rows")
+        slices.append(Slice(*_kept(one)))
+    return Weight(
+        place.text("name"), tuple(slices), place.text("why") if "why" in place.value else ""
+    )
 
 
 def _indices(place: Place, values: object, size: int) -> tuple[int, ...]:

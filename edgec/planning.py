@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterator, Mapping
+from itertools import chain
 
 import numpy as np
 import onnx_ir as ir
@@ -14,7 +15,9 @@ from edgec.graph.widths import Line, lines_of
 from edgec.graph.widths import Mask as Alive
 from edgec.model import is_symbolic
 from edgec.ops.tracing import Mix, Use
-from edgec.plan import Cut, Group, Kept, Mask, Norm, Plan, Role, Rows
+from edgec.patterns import Kept, Rows
+from edgec.plan import Cut, Group, Mask, Norm, Plan, Role
+from edgec.plan_weights import weights_of
 
 # Operators whose weight both reads and makes a channel with one index.
 _BOTH = {"BatchNormalization", "InstanceNormalization"}
@@ -30,20 +33,24 @@ def plan_of(cut: CutResult, sha256: str, reasons: Mapping[str, str]) -> Plan:
     """
     groups = cut.groups
     names = reader_names(groups.model)
-    cuts = []
+    cuts: dict[tuple[ir.Node, int], list[Cut]] = {}
     for use, _ in cut.uses:
         value = _input(use.node, use.index)
         shape = list(groups.facts[value].shape or ())
         for line in lines_of(use.labels, groups.unit_of, shape):
             if not line.kept(cut.alive).all():
-                cuts.append(_cut(use, value, shape, line, cut.alive, names))
+                found = _cut(use, value, shape, line, cut.alive, names)
+                cuts.setdefault((use.node, use.index), []).append(found)
     masks = [mask for mix in groups.trace.mixes for mask in _masks(cut, mix, names)]
     return Plan(
         sha256,
-        tuple(sorted(cuts, key=lambda c: (c.initializer, c.axis, c.node, c.input))),
+        tuple(
+            sorted(chain(*cuts.values()), key=lambda c: (c.initializer, c.axis, c.node, c.input))
+        ),
         tuple(masks),
         tuple(_norms(cut, names)),
         tuple(_group(groups, i, cut.alive, reasons) for i in range(len(groups))),
+        tuple(weights_of(groups.model, cuts)),
     )
 
 

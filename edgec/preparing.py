@@ -12,13 +12,14 @@ from edgec.passes.sequences import SplitSequences
 from edgec.passes.states import ZeroStates
 
 
-def prepared(model: ir.Model, context: Context) -> ir.Model:
+def prepared(model: ir.Model, context: Context | None = None) -> ir.Model:
     """The model in the form in which it is analysed; it is changed in place.
 
     Args:
         model: A model as `edgec.load` returns it.
         context: Notes which passes ran.
     """
+    context = context or Context()
     for step in (NameNodes(), Fold(), SplitSequences()):
         model = step(model, context)
     if SplitSequences.name in context.records:

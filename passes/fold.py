@@ -4,6 +4,10 @@ Two kinds of nodes fold: those that read only constants, and those that compute 
 model's declared sizes already settle. The second kind is found without symbolic algebra: the graph
 is walked twice with different sizes for its symbolic dimensions; what comes out equal, through
 operators that cannot hide a difference, does not depend on them.
+
+No weight is doubled. A weight that several nodes rearrange in the same way (a linear layer called
+twice) becomes one constant for all of them; one that is read in several ways (a table that embeds
+tokens and, transposed, scores them) stays, and so does what rearranges it.
 """
 
 from __future__ import annotations
@@ -15,7 +19,9 @@ import numpy as np
 import onnx_ir as ir
 from numpy.typing import NDArray
 
+from edgec.graph.cost import is_weight
 from edgec.graph.facts import Facts, evaluate, facts_of
+from edgec.graph.origin import note_origins
 from edgec.model import input_shapes, other_shapes
 from edgec.ops.view import Fact
 from edgec.passes.base import Context, Pass
@@ -32,6 +38,8 @@ _RANDOM = {
     "Bernoulli",
 }  # fmt: skip
 _STORED = {"DequantizeLinear"}  # its result is larger than the integers that it reads
+# These give back all that they read, in another order or shape.
+_REARRANGING = {"Flatten", "Identity", "Reshape", "Squeeze", "Transpose", "Unsqueeze"}
 
 _GRAPHS = (ir.AttributeType.GRAPH, ir.AttributeType.GRAPHS)
 
@@ -43,23 +51,37 @@ class Fold(Pass):
     name: ClassVar[str] = "fold"
 
     def run(self, model: ir.Model, context: Context) -> ir.Model:
-        """Folds in one walk, in topological order."""
+        """Folds in topological order; once more, as equal nodes may wait for later constants."""
         settled, types = _settled(model)
-        opsets = dict(model.graph.opset_imports)
-        for node in list(model.graph):
-            if node.op_type in _RANDOM | _STORED or len(node.outputs) == 0:
-                continue
-            if node.op_type == "CastLike":
-                _spell_cast(node, types)
-            values = [settled.get(v) for v in node.outputs]
-            if any(v is None for v in values):
-                found = _evaluate(node, opsets)
-                if found is None:
-                    continue
-                values = list(found)
-            _replace(model, node, [np.asarray(v) for v in values])
+        for _ in range(2):
+            for node in list(model.graph):
+                if node.graph is not None:  # not joined to an equal one
+                    _fold(model, node, settled, types)
         context.records[self.name] = {"folded": sweep(model)}
         return model
+
+
+def _fold(
+    model: ir.Model, node: ir.Node, settled: dict[ir.Value, NDArray[Any]], types: Facts
+) -> None:
+    if node.op_type in _RANDOM | _STORED or len(node.outputs) == 0:
+        return
+    if node.op_type == "CastLike":
+        _spell_cast(node, types)
+    values = [settled[v] for v in node.outputs if v in settled]
+    if len(values) < len(node.outputs):
+        found = _evaluate(node, dict(model.graph.opset_imports))
+        if found is None:
+            return
+        values = found
+    if _rearranges_weight(node):
+        others = _other_readers(node)
+        if not all(_equal(node, other) for other in others):
+            return
+        for other in others:
+            other.outputs[0].replace_all_uses_with(node.outputs[0])
+            model.graph.remove(other, safe=True)
+    _replace(model, node, [np.asarray(v) for v in values])
 
 
 def _spell_cast(node: ir.Node, facts: Facts) -> None:
@@ -72,6 +94,38 @@ def _spell_cast(node: ir.Node, facts: Facts) -> None:
     node.attributes.clear()
     node.attributes["to"] = ir.AttrInt64("to", dtype.value)
     node.resize_inputs(1)
+
+
+def _rearranges_weight(node: ir.Node) -> bool:
+    tensor = node.inputs[0].const_value if node.inputs and node.inputs[0] is not None else None
+    return node.op_type in _REARRANGING and tensor is not None and is_weight(tensor)
+
+
+def _other_readers(node: ir.Node) -> set[ir.Node]:
+    weight = node.inputs[0]
+    return set() if weight is None else {user for user, _ in weight.uses()} - {node}
+
+
+def _equal(one: ir.Node, other: ir.Node) -> bool:
+    """Whether two nodes of one graph compute the same, and neither is what the graph returns."""
+    if one.graph is not other.graph or any(
+        v.is_graph_output() for v in (*one.outputs, *other.outputs)
+    ):
+        return False
+    if one.op_type != other.op_type or len(one.inputs) != len(other.inputs):
+        return False
+    if {n: a.value for n, a in one.attributes.items()} != {
+        n: a.value for n, a in other.attributes.items()
+    }:
+        return False
+    return all(_same_constant(a, b) for a, b in zip(one.inputs, other.inputs, strict=True))
+
+
+def _same_constant(one: ir.Value | None, other: ir.Value | None) -> bool:
+    if one is other:
+        return True
+    a, b = (None if v is None else v.const_value for v in (one, other))
+    return a is not None and b is not None and np.array_equal(a.numpy(), b.numpy())
 
 
 def _settled(model: ir.Model) -> tuple[dict[ir.Value, NDArray[Any]], Facts]:
@@ -134,9 +188,10 @@ def _evaluate(node: ir.Node, opsets: dict[str, int]) -> list[NDArray[Any]] | Non
 
 def _replace(model: ir.Model, node: ir.Node, values: list[NDArray[Any]]) -> None:
     graph = model.graph
+    if any(output.is_graph_output() for output in node.outputs):
+        return
+    made = []
     for output, value in zip(node.outputs, values, strict=True):
-        if output.is_graph_output():
-            return
         name = output.name or ""
         tensor = ir.Tensor(np.asarray(value, order="C"), name=name)
         constant = ir.Value(
@@ -148,6 +203,8 @@ def _replace(model: ir.Model, node: ir.Node, values: list[NDArray[Any]]) -> None
         output.replace_all_uses_with(constant)
         output.name = f"{name}.folded"
         graph.register_initializer(constant)
+        made.append(constant)
+    note_origins(node, made)
     graph.remove(node, safe=True)
 
 

@@ -15,7 +15,8 @@ from hypothesis import strategies as st
 import edgec
 from edgec.document import canonical
 from edgec.errors import UsageError
-from edgec.plan import Cut, Group, Mask, Norm, Plan, masked, taken
+from edgec.patterns import taken
+from edgec.plan import Cut, Group, Mask, Norm, Plan, Slice, Weight, masked
 
 SCHEMA = json.loads((Path(edgec.__file__).parent / "plan.schema.json").read_text())
 
@@ -31,6 +32,10 @@ PLAN = Plan(
     (Mask("lrn", 0, 1, 6, (1, 5)),),
     (Norm("ln", 6, (1, 5), ((0, 2), (1, 0)), ((0, 2),)),),
     (Group("w", 4, (0, 1, 2), "flap"),),
+    (
+        Weight("w", (Slice(1, 3, ((0, 2), (1, 2)), ((0, 2),)), Slice(0, 4, (0, 1, 2)))),
+        Weight("g", (), "its readers keep different parts of it"),
+    ),
 )
 
 

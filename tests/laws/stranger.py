@@ -18,7 +18,8 @@ from onnx import numpy_helper
 
 from edgec.document import canonical
 from edgec.graph.cut import CutResult
-from edgec.plan import Plan, taken
+from edgec.patterns import taken
+from edgec.plan import Plan
 from edgec.planning import plan_of, reader_names
 from laws.running import Feeds, outputs_of
 

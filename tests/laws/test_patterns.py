@@ -103,7 +103,7 @@ EXPECTED = {
     "cat_dim_minus_1": (2, 12, 1, 12),
     "mixer_token_mixing": (3, 24, 2, 24),
     "weight_on_the_left": (1, 7, 2, 7),
-    "tied_embedding": (2, 17, 2, 17),
+    "tied_embedding": (2, 17, 1, 17),
     "layer_norm": (1, 9, 2, 9),
     "rms_norm_decomposed": (0, 0, 2, 0),
     "convnext_block": (1, 12, 2, 12),

@@ -5,8 +5,14 @@ from __future__ import annotations
 import numpy as np
 import onnx_ir as ir
 import pytest
+from laws import obey
 from zoo import feeds_of, model_of, run
 
+from edgec.graph.channels import channel_groups
+from edgec.graph.cost import count
+from edgec.graph.cut import remove_channels
+from edgec.graph.facts import facts_of
+from edgec.model import input_shapes
 from edgec.passes.base import Context
 from edgec.passes.fold import Fold
 
@@ -90,3 +96,46 @@ def test_a_constant_graph_output_stays() -> None:
     model = folded("(float[2] x) => (y, z) <float[2] w> { z = Add(w, w)  y = Add(x, w) }")
     assert [v.name for v in model.graph.outputs] == ["y", "z"]
     assert len(run(model, {"x": np.ones(2, np.float32)})) == 2
+
+
+TIED = (
+    "(int64[2,5] ids) => (y) <float[7,6] table, float[6,8] up, float[8,6] down>"
+    "{ e = Gather(table, ids)  a = MatMul(e, up)  r = Relu(a)  b = MatMul(r, down)"
+    "  t = Transpose<perm=[1,0]>(table)  y = MatMul(b, t) }"
+)
+TWICE = (
+    "(float[2,6] x) => (y) <float[6,6] w, float[6,6] v>"
+    "{ t = Transpose<perm=[1,0]>(w)  a = MatMul(x, t)  r = Relu(a)  s = Relu(x)"
+    "  k = Constant<value_ints = [1, 0]>()"
+    "  u = Transpose<perm=[1,0]>(w)  b = MatMul(r, u)  y = MatMul(b, v) }"
+)
+RESHAPED = (
+    "(float[2,6] x) => (y) <float[36] w>"
+    "{ k = Constant<value_ints = [6, 6]>()  t = Reshape(w, k)  a = MatMul(x, t)  r = Relu(a)"
+    "  l = Constant<value_ints = [6, 6]>()  u = Reshape(w, l)  y = MatMul(r, u) }"
+)
+
+
+@pytest.mark.parametrize(("text", "kept"), [(TIED, 1), (TWICE, 0), (RESHAPED, 0)])
+def test_no_weight_is_doubled(text: str, kept: int) -> None:
+    original, model = model_of(text), folded(text)
+    assert sum(op in ("Transpose", "Reshape") for op in ops(model)) == kept
+    before, after = (count(m, facts_of(m, input_shapes(m))) for m in (original, model))
+    assert (before.params, before.size) == (after.params, after.size)
+    feeds = feeds_of(original)
+    np.testing.assert_allclose(run(model, feeds)[0], run(original, feeds)[0], rtol=1e-6)
+
+
+@pytest.mark.parametrize("text", [TIED, TWICE, RESHAPED])
+@pytest.mark.parametrize("across_norms", [False, True])
+def test_weights_that_stay_shared_obey_the_laws(text: str, across_norms: bool) -> None:
+    obey(model_of(text), across_norms=across_norms)
+
+
+def test_a_tied_table_keeps_one_width() -> None:
+    """The embedding width is one group: read by Gather, and transposed by MatMul."""
+    groups = channel_groups(folded(TIED))
+    assert sorted(g.width for g in groups) == [6, 8]
+    units = np.concatenate([g.units[:2] for g in groups])
+    cut = remove_channels(groups, units)
+    assert list(cut.model.graph.initializers["table"].shape or ()) == [7, 4]
