@@ -13,6 +13,7 @@ import numpy as np
 import onnx_ir as ir
 import pytest
 import torch
+from laws import draw
 from laws.running import run
 from torch import Tensor, nn
 from torch.nn import functional as F

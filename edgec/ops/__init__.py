@@ -10,6 +10,7 @@ from types import MappingProxyType
 
 from edgec.ops import (
     attention,
+    contrib,
     contrib_attention,
     conv,
     einsum,
@@ -44,7 +45,8 @@ def _table(*rows: tuple[OpRule, ...]) -> Mapping[str, OpRule]:
 
 RULES = _table(
     conv.RULES, linear.RULES, einsum.RULES, recurrent.RULES, attention.RULES,
-    contrib_attention.RULES, rotary.RULES, norm.RULES, elementwise.RULES, pool.RULES, image.RULES,
+    contrib_attention.RULES, contrib.RULES, rotary.RULES, norm.RULES, elementwise.RULES,
+    pool.RULES, image.RULES,
     shape.RULES, select.RULES, gather.RULES, scatter.RULES, search.RULES, matrix.RULES,
     signal.RULES, random.RULES, quant.RULES,
 )  # fmt: skip

@@ -20,14 +20,14 @@ from edgec.ops.rule import OpRule, like_input, per_output
 from edgec.ops.tracing import LabelContext
 from edgec.ops.view import Cost, Fact, View, product
 
-_STATISTICS = "statistics are taken across these channels"
+STATISTICS = "statistics are taken across these channels"
 
 
 def _batch_norm(n: LabelContext) -> None:
     """Axis 1 is normalised per channel; in training, by statistics over all other axes."""
     labels, rank = n.labels(0), len(n.shape(0))
     if n.attr("training_mode", 0) or len(n.node.outputs) > 1:
-        labels = n.statistics([0, *range(2, rank)], _STATISTICS)
+        labels = n.statistics([0, *range(2, rank)], STATISTICS)
     x = n.atoms.line(labels, 1)
     for i in range(1, len(n.node.inputs)):
         n.use_line(i, x)
@@ -38,7 +38,7 @@ def _batch_norm(n: LabelContext) -> None:
 
 
 def _instance_norm(n: LabelContext) -> None:
-    labels = n.statistics(range(2, len(n.shape(0))), _STATISTICS)
+    labels = n.statistics(range(2, len(n.shape(0))), STATISTICS)
     x = n.atoms.line(labels, 1)
     for i in (1, 2):
         n.use_line(i, x)
@@ -50,10 +50,10 @@ def _layer_norm(n: LabelContext) -> None:
     rank = len(n.shape(0))
     axes, params = range(n.axis("axis", -1), rank), [i for i in (1, 2) if n.has(i)]
     if not all(n.is_param(i) for i in params):
-        labels = n.whole(axes, _STATISTICS)
+        labels = n.whole(axes, STATISTICS)
     else:
         shifts = {i: rank - len(n.shape(i)) for i in params}
-        labels = n.statistics(axes, _STATISTICS, params=shifts)
+        labels = n.statistics(axes, STATISTICS, params=shifts)
         for i in params:
             labels = adopt(n, i, labels, rank)
     n.give(labels)
@@ -72,9 +72,9 @@ def _layer_norm_facts(n: View) -> list[Fact]:
 def _group_norm(n: LabelContext) -> None:
     """A group is normalised by itself, so whole groups may go: each becomes one unit."""
     groups = int(n.attr("num_groups"))
-    x = n.only(0, 1, _STATISTICS)
+    x = n.only(0, 1, STATISTICS)
     if groups == 1:
-        x = n.atoms.line(n.statistics([1], _STATISTICS, params={1: 1, 2: 1}), 1)
+        x = n.atoms.line(n.statistics([1], STATISTICS, params={1: 1, 2: 1}), 1)
         for i in (1, 2):
             n.use_line(i, x)
     elif x is not None:
@@ -95,12 +95,12 @@ def _lp_norm(n: LabelContext) -> None:
     axis = n.axis()
     mixed = tuple(f for f in n.labels(0) if f.order == (axis,))
     n.mix(0, mixed)
-    n.give(n.labels(0) if mixed else n.whole([axis], _STATISTICS))
+    n.give(n.labels(0) if mixed else n.whole([axis], STATISTICS))
 
 
 def _mean_variance_norm(n: LabelContext) -> None:
     rank = len(n.shape(0))
-    n.give(n.statistics([int(a) % rank for a in n.attr("axes", (0, 2, 3))], _STATISTICS))
+    n.give(n.statistics([int(a) % rank for a in n.attr("axes", (0, 2, 3))], STATISTICS))
 
 
 def _softmax(n: LabelContext) -> None:

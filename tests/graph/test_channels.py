@@ -31,7 +31,7 @@ def analysed(name: str) -> ChannelGroups:
         ("layer_norm", "statistics are taken across these channels"),
         ("channels_into_batch", "is convolved along this axis"),
         ("gru_state_is_an_input", "starts from a state that stays whole"),
-        ("unknown_operator", "edgec has no rule for operator com.microsoft::QuickGelu"),
+        ("unknown_operator", "edgec has no rule for operator com.microsoft::SampleOp"),
         ("if_reads_a_hidden_value", "edgec has no rule for operator If"),
         ("einsum_diagonal", "takes a diagonal"),
         ("einsum_of_three", "multiplies more than two tensors"),

@@ -74,3 +74,13 @@ def test_shapes_are_those_of_the_runtime(name: str) -> None:
     for value, output in zip(model.graph.outputs, outputs, strict=True):
         if found[value].shape is not None:
             assert found[value].shape == output.shape
+
+
+def test_a_constant_may_be_infinite(recwarn: pytest.WarningsRecorder) -> None:
+    """Nobody is warned of it, and where warnings are errors it is computed all the same."""
+    model = model_of("(float[1] x) => (y) <float[1] z = {0.0}> { l = Log(z)  y = Add(x, l) }")
+    facts = facts_of(model, {"x": (1,)})
+    known = facts[model.graph[0].outputs[0]].const
+    assert known is not None
+    assert np.isneginf(known).all()
+    assert not recwarn.list

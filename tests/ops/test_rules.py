@@ -68,6 +68,9 @@ FOUND = {
     "com.microsoft::Attention": (3, 35, 35),  # and what its projection reads
     "com.microsoft::MultiHeadAttention": (2, 27, 27),
     "com.microsoft::GroupQueryAttention": (1, 3, 3),  # whole heads
+    "com.microsoft::SkipLayerNormalization": (0, 0, 0),  # statistics across channels
+    "com.microsoft::SkipSimplifiedLayerNormalization": (0, 0, 0),
+    "com.microsoft::FusedMatMul": (1, 8, 8),
     **dict.fromkeys(("RotaryEmbedding", "com.microsoft::RotaryEmbedding"), (1, 4, 4)),
 }
 
