@@ -97,8 +97,12 @@ def _spell_cast(node: ir.Node, facts: Facts) -> None:
 
 
 def _rearranges_weight(node: ir.Node) -> bool:
+    """Whether a trained weight is read; zeros, say, that layers share may become a copy for each."""
     tensor = node.inputs[0].const_value if node.inputs and node.inputs[0] is not None else None
-    return node.op_type in _REARRANGING and tensor is not None and is_weight(tensor)
+    if node.op_type not in _REARRANGING or tensor is None or not is_weight(tensor):
+        return False
+    data = tensor.numpy().ravel()
+    return bool(data.size and (data[0] != data[-1] or (data != data[0]).any()))
 
 
 def _other_readers(node: ir.Node) -> set[ir.Node]:
