@@ -97,7 +97,7 @@ def _spell_cast(node: ir.Node, facts: Facts) -> None:
 
 
 def _rearranges_weight(node: ir.Node) -> bool:
-    """Whether a trained weight is read; zeros, say, that layers share may become a copy for each."""
+    """Whether a trained weight is read; of zeros that layers share, each may have a copy."""
     tensor = node.inputs[0].const_value if node.inputs and node.inputs[0] is not None else None
     if node.op_type not in _REARRANGING or tensor is None or not is_weight(tensor):
         return False
