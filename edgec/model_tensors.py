@@ -91,6 +91,8 @@ def release_pages(model: ir.Model) -> None:
 def forget_weights(model: ir.Model) -> None:
     """Drop the values of all weights; names, types and shapes stay."""
     for value in _initializers(model):
+        if value.shape is None and value.const_value is not None:
+            value.shape = ir.Shape(value.const_value.shape.numpy())
         value.const_value = None
 
 

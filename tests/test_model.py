@@ -12,6 +12,7 @@ import onnx_ir as ir
 import onnxruntime as ort  # type: ignore[import-untyped, unused-ignore]
 import pytest
 from onnx import TensorProto, helper, numpy_helper, parser
+from zoo import model_of
 
 from edgec import model as models
 from edgec import model_inputs, model_proto, model_tensors
@@ -619,3 +620,13 @@ def test_an_input_that_is_no_tensor() -> None:
     )
     with pytest.raises(UnsupportedError, match="input 'x': is not a tensor"):
         model_inputs.input_shapes(model)
+
+
+def test_forgotten_weights_keep_their_shapes() -> None:
+    """A file need not declare them: the tensor knows."""
+    model = model_of("(float[2,3] x) => (y) <float[3,4] w> { y = MatMul(x, w) }")
+    value = model.graph.initializers["w"]
+    value.shape = None
+    models.forget_weights(model)
+    assert value.const_value is None
+    assert value.shape == ir.Shape([3, 4])

@@ -280,6 +280,36 @@ def pointwise_nhwc(d: Draft, x: Feature) -> Feature:
     return d.op("Transpose", [b], n, o, h, w, perm=[0, 3, 1, 2])
 
 
+def attention(d: Draft, x: Feature) -> Feature | None:
+    """Pixels attend to each other; keys and values of as many heads, or of one for all (GQA)."""
+    (n, c, h, w), t = x.shape, x.hw[0] * x.hw[1]
+    if t > 100:
+        return None
+    heads, k, v = d.rng.randint(2, 4), d.rng.randint(2, 4), d.rng.randint(2, 4)
+    shared = d.rng.random() < 0.3
+    flat = d.op("Reshape", [x, d.ints(n, c, t)], n, c, t)
+    rows = d.op("Transpose", [flat], n, t, c, perm=[0, 2, 1])
+
+    def project(count: int, width: int, keys: bool = False) -> Feature:
+        y = d.op("MatMul", [rows, d.weight(c, count * width)], n, t, count * width)
+        z = d.op("Reshape", [y, d.ints(n, t, count, width)], n, t, count, width)
+        if keys:
+            return d.op("Transpose", [z], n, count, width, t, perm=[0, 2, 3, 1])
+        return d.op("Transpose", [z], n, count, t, width, perm=[0, 2, 1, 3])
+
+    own = 1 if shared else heads
+    scores = d.op("MatMul", [project(heads, k), project(own, k, keys=True)], n, heads, t, t)
+    cool = d.op("Div", [scores, d.const("float", 4.0)], n, heads, t, t)
+    shares = d.op("Softmax", [cool], n, heads, t, t, axis=-1)
+    mixed = d.op("MatMul", [shares, project(own, v)], n, heads, t, v)
+    back = d.op("Transpose", [mixed], n, t, heads, v, perm=[0, 2, 1, 3])
+    joined = d.op("Reshape", [back, d.ints(n, t, -1)], n, t, heads * v)
+    o = d.rng.randint(2, MAX_C)
+    out = d.op("MatMul", [joined, d.weight(heads * v, o)], n, t, o)
+    turned = d.op("Transpose", [out], n, o, t, perm=[0, 2, 1])
+    return d.op("Reshape", [turned, d.ints(n, o, h, w)], n, o, h, w)
+
+
 LAYERS: dict[Layer, int] = {
     conv: 8,
     conv_same: 8,
@@ -307,5 +337,6 @@ LAYERS: dict[Layer, int] = {
     depth_to_space: 3,
     space_to_depth: 3,
     pointwise_nhwc: 3,
+    attention: 3,
 }
 """Every layer and how often it is drawn."""
