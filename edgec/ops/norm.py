@@ -87,7 +87,8 @@ def _group_norm(n: LabelContext) -> None:
 
 def _group_norm_repair(n: RepairContext) -> None:
     groups, channels = int(n.attr("num_groups")), n.shape(0)[1]
-    n.set_int("num_groups", n.new_shape(0)[1] * groups // channels)
+    if groups > 1:  # whole groups went; a single one has lost channels
+        n.set_int("num_groups", n.new_shape(0)[1] * groups // channels)
 
 
 def _lp_norm(n: LabelContext) -> None:

@@ -45,6 +45,7 @@ EXPECTED = {
     "activations": (1, 8, 1, 8),
     "instance_norm": (1, 8, 1, 8),
     "group_norm": (1, 4, 1, 4),
+    "group_norm_of_one_group": (0, 0, 2, 0),
     "group_norm_decomposed": (1, 4, 1, 4),
     "lrn": (1, 8, 1, 0),
     "pools": (2, 16, 1, 16),
@@ -185,6 +186,7 @@ def test_pattern(name: str) -> None:
 
 # What more freedom finds, where that is something else.
 ACROSS_NORMS = {
+    "group_norm_of_one_group": (1, 8, 1, 8),
     "reduce_channels": (1, 8, 1, 8),
     "layer_norm": (2, 17, 1, 17),
     "rms_norm_decomposed": (1, 8, 1, 8),

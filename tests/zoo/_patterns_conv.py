@@ -314,6 +314,15 @@ g (float[2,3,6,5] x) => (y)
   n = GroupNormalization<num_groups = 4>(h, s, b)
   y = Conv(n, w1)
 }""",
+    "group_norm_of_one_group": """
+<ir_version: 10, opset_import: ["" : 21]>
+g (float[2,3,6,5] x) => (y)
+<float[8,3,1,1] w1, float[8] s, float[8] b, float[4,8,1,1] w2, float[2,8,6,5] n>
+{
+  h = Conv(x, w1)
+  n = GroupNormalization<num_groups = 1>(h, s, b)
+  y = Conv(n, w2)
+}""",
     "group_norm_decomposed": """
 (float[2,3,6,5] x) => (y)
 <float[8,3,1,1] w0, int64[3] split = {0, 4, -1}, float[4] one = {1, 1, 1, 1},
