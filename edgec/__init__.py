@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from edgec import _environment as _environment  # first: it is read when libraries are loaded
+from edgec import torch_plan
 from edgec._version import __version__
 from edgec.budget import Budget
 from edgec.build import build
@@ -21,6 +22,8 @@ __all__ = [  # noqa: RUF022 — in the order of use
     "inspect", "channel_groups", "remove_channels",
     # the main job
     "build", "Recipe", "Budget", "Report",
+    # back to PyTorch
+    "torch_plan",
     # errors
     "EdgecError",
     "__version__",

@@ -21,6 +21,7 @@ NAMES = {
     "load",
     "remove_channels",
     "save",
+    "torch_plan",
 }
 COMMANDS = {"build", "inspect", "explain", "compare", "targets", "passes", "doctor"}
 EDGEC = str(Path(sys.executable).with_name("edgec"))
