@@ -50,3 +50,15 @@ def test_an_original_that_runs_at_one_size_only_is_not_asked() -> None:
     )
     groups = channel_groups(prepared(load(model_of(text), inputs={"x": (1, 5)})))
     assert check_other_sizes(remove_channels(groups, groups.groups[0].units[:2]), 0) is None
+
+
+def test_an_original_that_looks_beyond_its_table_is_not_asked() -> None:
+    """ONNX Runtime calls an index out of bounds an invalid argument."""
+    text = (
+        "(float[N,3,6] x) => (y) <float[6,8] w0, int64 i0 = {0}, int64 i1 = {1},"
+        " float[2,1,8] table, float[8,4] w1> { h = MatMul(x, w0)  s = Shape(h)  n = Gather(s, i0)"
+        "  i = Range(i0, n, i1)  t = Gather<axis = 0>(table, i)  a = Add(h, t)  y = MatMul(a, w1) }"
+    )
+    model = prepared(load(model_of(text), inputs={"x": (2, 3, 6)}))
+    groups = channel_groups(model)
+    assert check_other_sizes(remove_channels(groups, groups.groups[0].units[:2]), 0) is None
