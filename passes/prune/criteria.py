@@ -81,13 +81,24 @@ def _weights(evidence: Evidence) -> list[Member]:
 
 
 def _mean_over_members(evidence: Evidence, per_member: Callable[[Member], Floats]) -> Floats:
-    """Averages a per-unit statistic over the members a unit occurs in; NaN where in none."""
+    """Averages a per-unit statistic over the matrices a unit occurs in; NaN where in no weight.
+
+    Units that no layer's matrix holds are those of matrices that are looked up before they are
+    multiplied, as a mixture of experts does; their tables stand for them.
+    """
     units = evidence.groups.units
-    total, times = np.zeros(units), np.zeros(units)
-    for member in _weights(evidence):
-        total[member.units] += per_member(member)
-        times[member.units] += 1
-    return np.where(times > 0, total / np.maximum(times, 1), np.nan)
+    mean = np.full(units, np.nan)
+    for chosen in (_weights(evidence), _tables(evidence)):
+        total, times = np.zeros(units), np.zeros(units)
+        for member in chosen:
+            total[member.units] += per_member(member)
+            times[member.units] += 1
+        mean = np.where(np.isnan(mean) & (times > 0), total / np.maximum(times, 1), mean)
+    return mean
+
+
+def _tables(evidence: Evidence) -> list[Member]:
+    return [m for m in members(evidence.groups) if "Gather" in m.node.op_type and m.weight.ndim > 1]
 
 
 def _l1(evidence: Evidence) -> Floats:

@@ -61,6 +61,22 @@ def test_flap_scores_queries_and_keys_by_what_their_products_fluctuate() -> None
     np.testing.assert_allclose(found[product.a.units], (expected / expected.sum()).ravel())
 
 
+def test_tables_stand_for_matrices_that_are_looked_up() -> None:
+    """As a mixture of experts does: an expert's matrix is gathered, then multiplied."""
+    model = model_of(
+        "(float[5,1,2] x, int64[5] e) => (y) <float[2,2,3] w1, float[2,3,2] w2>"
+        "{ m1 = Gather(w1, e)  h = MatMul(x, m1)  r = Relu(h)  m2 = Gather(w2, e)"
+        "  y = MatMul(r, m2) }"
+    )
+    w1 = np.asarray([[[1, 2, 2], [0, 0, 0]], [[2, 0, 0], [2, 1, 0]]], np.float32)
+    for name, value in {"w1": w1, "w2": np.ones((2, 3, 2), np.float32)}.items():
+        model.graph.initializers[name].const_value = ir.Tensor(value, name=name)
+    groups = channel_groups(model)
+    (group,) = groups.groups
+    scores = CRITERIA["l2"].score(Evidence(groups, np.random.default_rng(0)))
+    assert scores[group.units] == pytest.approx([(3 + 2) / 2, (5**0.5 + 2) / 2, (2 + 2) / 2])
+
+
 def test_l2() -> None:
     assert raw("l2") == pytest.approx([(5 + 1) / 2, (1 + 2) / 2, (10 + np.sqrt(5)) / 2])
 
