@@ -33,7 +33,6 @@ from edgec.feeds import check_sizes, fix_shapes_by_sample, input_types, sample_f
 from edgec.foreign import diagnosed, translated
 from edgec.graph.cost import Totals, count
 from edgec.graph.facts import facts_of
-from edgec.graph.lint import lint
 from edgec.model import (
     copied,
     forget_weights,
@@ -242,10 +241,8 @@ class _Job:
         """Scores, allocates, cuts; proves the cut."""
         with self.phase("prune"):
             cut = self.pruning.cut(prepared, self.context)
-            lint(cut.model)
             record: PruneRecord = self.context.records[self.pruning.name]
             self.record = record
-            self.context.done.append(self.pruning.name)
             narrowed = sum(d.kept < d.width for d in self.record.decisions)
             self.progress.say(
                 f"{self.record.criterion} → {self.record.allocator} · widths on "
