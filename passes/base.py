@@ -69,7 +69,10 @@ class Pass(ABC):
     def __call__(self, model: ir.Model, context: Context) -> ir.Model:
         """requires → run → ensures → lint."""
         self.requires(model, context)
-        model = self.run(model, context)
+        return self.conclude(self.run(model, context), context)
+
+    def conclude(self, model: ir.Model, context: Context) -> ir.Model:
+        """What follows the work, also where a pass is run in steps: ensures → lint."""
         self.ensures(model, context)
         try:
             lint(model)

@@ -107,8 +107,7 @@ class Prune(Pass):
 
     def run(self, model: ir.Model, context: Context) -> ir.Model:
         """Analyses, chooses and cuts; the CutResult is `context.records["prune"]`."""
-        cut = self.cut(self.prepare(self.analyse(model)), context)
-        return cut.model
+        return self._cut(self.prepare(self.analyse(model)), context).model
 
     def analyse(self, model: ir.Model) -> ChannelGroups:
         """The channel groups, with the freedom that the options give."""
@@ -178,11 +177,16 @@ class Prune(Pass):
                 )
 
     def cut(self, prepared: Preparation, context: Context) -> CutResult:
-        """Scores, allocates and removes channels.
+        """The pass from here on, for who has prepared it: scores, allocates and removes channels.
 
         Raises:
             BudgetError: A budget lies below the floor.
         """
+        cut = self._cut(prepared, context)
+        self.conclude(cut.model, context)
+        return cut
+
+    def _cut(self, prepared: Preparation, context: Context) -> CutResult:
         prepared.check()
         groups = prepared.groups
         criterion = self.chosen_criterion(context)

@@ -1,0 +1,71 @@
+"""What the stages of one build share. What they find out, they hand on as values."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
+from dataclasses import replace
+from functools import partial
+
+import onnx_ir as ir
+
+from edgec.foreign import diagnosed, translated
+from edgec.model import release_pages
+from edgec.passes.base import Context
+from edgec.passes.prune.prune import Prune
+from edgec.progress import Progress
+from edgec.recipe import Recipe
+from edgec.targets import Target, resolve
+
+
+class Job:
+    """The options of a build, and its log.
+
+    Attributes:
+        recipe, target, threads, pruning: What was asked for.
+        context: What the passes share.
+        notes: What a reader of the report has to know.
+        seconds: Phase → wall time, s.
+    """
+
+    def __init__(self, recipe: Recipe, progress: Progress, threads: int) -> None:
+        self.recipe, self.threads = recipe, threads
+        self.target: Target = replace(resolve(recipe.target, recipe.backend), threads=threads)
+        self.pruning = Prune(
+            recipe.budgets, recipe.criterion, recipe.allocator,
+            recipe.round_to or self.target.profile.channel_grid,
+            recipe.include, recipe.exclude, recipe.across_norms, recipe.drop_heads,
+        )  # fmt: skip
+        self.context = Context(seed=recipe.seed)
+        self.notes: list[str] = []
+        self.seconds: dict[str, float] = {}
+        self._progress = progress
+        self._guard: Callable[[], AbstractContextManager[None]] = partial(translated, "the model")
+        self._original: ir.Model | None = None
+
+    def about(self, original: ir.Model, name: str) -> AbstractContextManager[None]:
+        """From here on, errors of libraries are explained by what is known of the model."""
+        self._original = original
+        self._guard = partial(diagnosed, original, name)
+        return self._guard()
+
+    @contextmanager
+    def phase(self, name: str) -> Iterator[None]:
+        """Announces and times a phase."""
+        self._progress.phase(name)
+        start = time.perf_counter()
+        with self._guard():
+            yield
+        if self._original is not None:
+            release_pages(self._original)
+        self.seconds[name] = self.seconds.get(name, 0.0) + time.perf_counter() - start
+
+    def say(self, text: str) -> None:
+        """Tells a fact about the phase that runs."""
+        self._progress.say(text)
+
+    def note(self, text: str) -> None:
+        """Tells a fact that the report repeats."""
+        self.notes.append(text)
+        self.say(text)

@@ -1,0 +1,94 @@
+"""Lower: what the target runs, made from result and original, loaded, run and compared."""
+
+from __future__ import annotations
+
+import gc
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import onnx_ir as ir
+
+from edgec.budget import human
+from edgec.compare import Comparison, Difference
+from edgec.model import forget_weights, load, release_pages
+from edgec.passes.fuse import FuseBatchNorm
+from edgec.stages.job import Job
+from edgec.stages.loading import Loaded
+from edgec.targets import Runnable, refuse
+from edgec.verify import Check, check_artifact
+
+
+@dataclass(frozen=True)
+class Artifact:
+    """What the target made of a network, loaded; `bytes` are those of its files."""
+
+    runner: Runnable
+    bytes: int
+
+
+@dataclass(frozen=True)
+class Lowered:
+    """Original and result as the target runs them.
+
+    Attributes:
+        original, result: The artifacts.
+        check: The result's artifact against the network it was made from.
+        drift: The result's artifact against the original's, on the same inputs.
+    """
+
+    original: Artifact
+    result: Artifact
+    check: Check
+    drift: tuple[Difference, ...]
+
+
+def lower(job: Job, loaded: Loaded, model: ir.Model, folder: Path, scratch: Path) -> Lowered:
+    """Builds the artifact, loads it, checks it against the network it was made from.
+
+    Args:
+        job: The build.
+        loaded: The original; loses its weights.
+        model: The result; loses its weights.
+        folder: For the files of the result.
+        scratch: For those of the original.
+    """
+    with job.phase("lower"):
+        feeds = loaded.feeds()
+        folder.mkdir(exist_ok=True)
+        result = _lower_result(job, model, folder)
+        check = check_artifact(model, result.runner, feeds)
+        # Make room for the original. A graph is a cycle: only the collector frees its weights.
+        forget_weights(model)
+        gc.collect()
+        original = _lower_original(job, loaded, scratch / "original")
+        drift = Comparison()
+        drift.add(original.runner.run(feeds), result.runner.run(feeds), _samples(feeds))
+        job.say(
+            f"{job.target.backend} · {human(original.bytes, 'size')} → "
+            f"{human(result.bytes, 'size')} · loaded, run and compared"
+        )
+    return Lowered(original, result, check, tuple(drift.result()))
+
+
+def _lower_result(job: Job, model: ir.Model, folder: Path) -> Artifact:
+    """Folds BatchNormalization, builds and loads."""
+    final = FuseBatchNorm()(load(model), job.context)
+    refuse(job.target, job.target.supports(final))
+    artifact = job.target.build(final, folder)
+    return Artifact(job.target.load(artifact), sum(f.stat().st_size for f in artifact.files))
+
+
+def _lower_original(job: Job, loaded: Loaded, folder: Path) -> Artifact:
+    """Builds and loads what the result is compared with."""
+    folder.mkdir()
+    artifact = job.target.build(loaded.original, folder)
+    release_pages(loaded.original)
+    for model in (loaded.original, loaded.model):  # the original is a file from here on
+        forget_weights(model)
+    return Artifact(job.target.load(artifact), sum(f.stat().st_size for f in artifact.files))
+
+
+def _samples(feeds: Mapping[str, np.ndarray]) -> int:
+    return next((len(a) for a in feeds.values() if a.ndim), 1)

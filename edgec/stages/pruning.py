@@ -1,0 +1,72 @@
+"""Analyse and prune: what can go, what goes, and the proof that its going changes nothing else."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from edgec.budget import plural
+from edgec.graph.cut import CutResult
+from edgec.model import is_symbolic
+from edgec.passes.prune.feasibility import Preparation
+from edgec.passes.prune.prune import PruneRecord
+from edgec.passes.repair import biases_to_come
+from edgec.stages.job import Job
+from edgec.stages.loading import Loaded
+from edgec.verify import Check, check_cut, check_other_sizes
+
+
+@dataclass(frozen=True)
+class Pruned:
+    """What was cut, and the proof of it."""
+
+    record: PruneRecord
+    check: Check
+
+    @property
+    def cut(self) -> CutResult:
+        """The cut itself."""
+        return self.record.cut
+
+
+def analyse(job: Job, loaded: Loaded) -> Preparation:
+    """Channel groups, and whether the budgets can be met."""
+    with job.phase("analyse"):
+        job.pruning.requires(loaded.model, job.context)
+        groups = job.pruning.analyse(loaded.model)
+        channels = sum(g.width for g in groups)
+        pinned = sum(len(p.units) for p in groups.pinned)
+        job.say(f"{plural(len(groups), 'group')}, {channels} channels · {pinned} pinned")
+    with job.phase("budget"):
+        reserved = 0 if job.recipe.repair == "none" else biases_to_come(loaded.model)
+        prepared = job.pruning.prepare(groups, reserved)
+        for row in prepared.feasibility():
+            job.say(
+                f"{row.metric}: smallest {row.floor / row.original:.3f}   "
+                f"asked {row.bound / row.original:.3f}   original 1.000   "
+                + ("feasible" if row.feasible else "not feasible")
+            )
+            if row.bound >= row.original:
+                job.note(f"the {row.metric} budget is not below the original's")
+        prepared.check()
+    return prepared
+
+
+def prune(job: Job, loaded: Loaded, prepared: Preparation) -> Pruned:
+    """Scores, allocates, cuts; proves the cut."""
+    with job.phase("prune"):
+        cut = job.pruning.cut(prepared, job.context)
+        record: PruneRecord = job.context.records[job.pruning.name]
+        narrowed = sum(d.kept < d.width for d in record.decisions)
+        job.say(
+            f"{record.criterion} → {record.allocator} · widths on {record.round_to}s · "
+            f"{narrowed} of {len(prepared.groups)} groups narrowed"
+        )
+    with job.phase("verify"):
+        check = check_cut(cut, loaded.feeds())
+        job.say(f"cut equals masked network: max. relative difference {check.worst:.1e}")
+        other = check_other_sizes(cut, job.recipe.seed)
+        if other is not None:
+            job.say(f"and at other sizes of its inputs: {other.worst:.1e}")
+        elif is_symbolic(loaded.model):
+            job.notes.append("the cut is proven for one size of the inputs only")
+    return Pruned(record, check)
