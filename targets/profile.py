@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import tomllib
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, fields
 from difflib import get_close_matches
 from importlib.resources import files
 from typing import Any
 
 from edgec.errors import UsageError
+from edgec.passes.quantize.rules import QuantizeRules
+from edgec.targets.quantize_rules import load_rules, parse_rules
 
 _PACKAGE = "edgec.targets.profiles"
 
@@ -24,6 +26,8 @@ class Profile:
         backends: What can lower models for it; the first is the default.
         channel_grid: Channel counts that are multiples of this run at full speed.
         precisions: Element types that the hardware computes with at full speed.
+        quantize: How it computes in integers; None if it does not. In the file a table of its own,
+            or the name of one in `rules/`.
     """
 
     name: str
@@ -31,6 +35,7 @@ class Profile:
     backends: tuple[str, ...]
     channel_grid: int
     precisions: tuple[str, ...]
+    quantize: QuantizeRules | None = None
 
 
 def profile_names() -> tuple[str, ...]:
@@ -52,7 +57,7 @@ def load_profile(name: str) -> Profile:
 
 
 def parse_profile(name: str, text: str) -> Profile:
-    """Read a profile's TOML; every field of `Profile` but the name is required.
+    """Read a profile's TOML; every field of `Profile` but name and `quantize` is required.
 
     Errors:
         UsageError: not TOML; a key unknown, missing, or of a wrong type.
@@ -67,12 +72,19 @@ def parse_profile(name: str, text: str) -> Profile:
         if key not in known:
             raise unknown(f"{subject}: key", key, known)
     for key in known:
+        if key not in table and key in _OPTIONAL:
+            continue
         if key not in table:
             raise UsageError(subject, f"lacks '{key}'")
         if not _KINDS[key](table[key]):
             raise UsageError(subject, f"'{key}' cannot be {table[key]!r}")
     values: dict[str, Any] = {k: tuple(v) if isinstance(v, list) else v for k, v in table.items()}
-    return Profile(name, **values)
+    rules = values.pop("quantize", None)
+    if isinstance(rules, str):
+        rules = load_rules(rules)
+    elif rules is not None:
+        rules = parse_rules(f"{subject}: quantize", rules)
+    return Profile(name, **values, quantize=rules)
 
 
 def unknown(kind: str, name: str, known: Iterable[str]) -> UsageError:
@@ -87,9 +99,11 @@ def _is_words(value: Any) -> bool:
     return isinstance(value, list) and bool(value) and all(isinstance(v, str) for v in value)
 
 
-_KINDS = {
+_KINDS: dict[str, Callable[[Any], bool]] = {
     "title": lambda value: isinstance(value, str),
     "backends": _is_words,
     "channel_grid": lambda value: isinstance(value, int) and value > 0 and value is not True,
     "precisions": _is_words,
+    "quantize": lambda value: isinstance(value, str | dict),
 }
+_OPTIONAL = ("quantize",)

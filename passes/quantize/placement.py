@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+from edgec.passes.quantize.rules import QuantizeRules
+
 Reader = tuple[str, int]
 """A node's name and the input at which it reads."""
 
@@ -50,9 +52,11 @@ class Placement:
         weights: The weights.
         tied: Sets of activations that share one grid.
         floats: Node → why it stays in floats, for every product and follower that does.
+        rules: The rules that it follows.
     """
 
     points: tuple[Point, ...]
     weights: tuple[Weight, ...]
     tied: tuple[frozenset[str], ...]
     floats: Mapping[str, str]
+    rules: QuantizeRules

@@ -1,0 +1,1 @@
+"""Rules of quantisation that several profiles share, as TOML files named in `quantize = "…"`."""
