@@ -10,8 +10,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from edgec.ops.elementwise import _all, _first
-from edgec.ops.examples import between_convs, between_gemms
+from edgec.ops.elementwise import every, first
+from edgec.ops.examples import between_convs, between_gemms, microsoft
 from edgec.ops.labels import rename_axes
 from edgec.ops.linear import multiply
 from edgec.ops.meet import adopt, meet_labels
@@ -26,7 +26,7 @@ _SUM = 3  # the output of a skip norm that holds the sum
 def _fused(op: str, body: str, weights: str = "") -> str:
     """An example between convolutions, with the operator's domain and the type of the output."""
     text = between_convs(body, weights, result="float[2,4,8,8] y")
-    return text.replace('"" : 21]', '"" : 21, "com.microsoft" : 1]').replace("OP", op)
+    return microsoft(text).replace("OP", op)
 
 
 # --- a norm of a sum ---------------------------------------------------------------------------
@@ -110,7 +110,7 @@ RULES = (
     *(
         OpRule(
             f"com.microsoft::{op}",
-            _first,
+            first,
             per_output(cost),
             _fused(op, "b = com.microsoft.OP(a)"),
             infer=like_input,
@@ -120,7 +120,7 @@ RULES = (
     *(
         OpRule(
             f"com.microsoft::{op}",
-            _all,
+            every,
             per_output(6),
             _fused(
                 op,
@@ -149,12 +149,13 @@ RULES = (
         "com.microsoft::FusedMatMul",
         _fused_matmul,
         _fused_matmul_cost,
-        between_gemms(
-            "c = Relu(a)\n  s = com.microsoft.FusedMatMul<transB=1, alpha=0.5>(a, c)\n"
-            "  b = MatMul(s, a)"
-        )
-        .replace('"" : 21]', '"" : 21, "com.microsoft" : 1]')
-        .replace("=> (y)", "=> (float[5,4] y)"),
+        microsoft(
+            between_gemms(
+                "c = Relu(a)\n  s = com.microsoft.FusedMatMul<transB=1, alpha=0.5>(a, c)\n"
+                "  b = MatMul(s, a)",
+                result="float[5,4] y",
+            )
+        ),
         infer=_fused_matmul_facts,
     ),
 )

@@ -18,7 +18,7 @@ from edgec.ops.tracing import LabelContext
 from edgec.ops.view import Barrier, Cost, View, product
 
 _BATCH = "is the batch axis of a matrix product"
-_LONE = "is multiplied with an axis that stays whole"
+LONE = "is multiplied with an axis that stays whole"
 
 
 def _gemm_labels(n: LabelContext) -> None:
@@ -61,7 +61,7 @@ def _contract(n: LabelContext, a: Labels | None, b: Labels | None) -> None:
         n.atoms.unite(a[0].ids, b[0].ids)
     for lone in (a, b):
         if lone and not (a and b):
-            n.atoms.pin(lone[0].ids, _LONE)
+            n.atoms.pin(lone[0].ids, LONE)
 
 
 def _matmul_labels(n: LabelContext) -> None:
@@ -92,10 +92,10 @@ def multiply(
     a_k, a_rest = _take(n, a, rank - 1, rank - 2)
     b_k, b_rest = _take(n, b, rank - 2, rank - 1)
     if a_k and not b_k:  # of rows (heads) whole ones may go all the same
-        a_rest += n.atoms.fix((a_k,), rank - 1, _LONE)
+        a_rest += n.atoms.fix((a_k,), rank - 1, LONE)
         a_k = None
     elif b_k and not a_k:
-        b_rest += n.atoms.fix((b_k,), rank - 2, _LONE)
+        b_rest += n.atoms.fix((b_k,), rank - 2, LONE)
         b_k = None
     a_own: Labels = ()
     b_own: Labels = ()
