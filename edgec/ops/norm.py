@@ -198,6 +198,17 @@ RULES = (
         per_output(4),
         at_opset(between_convs("b = RMSNormalization<axis=3>(a, s)", ", float[8] s"), 23),
     ),
+    OpRule(  # what ONNX Runtime calls RMSNormalization, in ONNX's domain
+        "SimplifiedLayerNormalization",
+        _layer_norm,
+        per_output(4),
+        between_convs(
+            "b = SimplifiedLayerNormalization<axis=3>(a, s)",
+            ", float[8] s",
+            result="float[2,4,8,8] y",
+        ),
+        infer=_layer_norm_facts,
+    ),
     OpRule(
         "MeanVarianceNormalization",
         _mean_variance_norm,
