@@ -10,6 +10,7 @@ from edgec.passes.base import Pass
 from edgec.passes.expands import DropExpands
 from edgec.passes.fold import Fold
 from edgec.passes.fuse import FuseBatchNorm
+from edgec.passes.fused import SpellOut
 from edgec.passes.names import NameNodes
 from edgec.passes.prune.allocate import ALLOCATORS
 from edgec.passes.prune.criteria import CRITERIA
@@ -19,7 +20,7 @@ from edgec.passes.sequences import SplitSequences
 from edgec.passes.states import ZeroStates
 
 PASSES: tuple[type[Pass], ...] = (
-    NameNodes, Fold, SplitSequences, DropExpands, ZeroStates, Prune, FuseBatchNorm,
+    NameNodes, SpellOut, Fold, SplitSequences, DropExpands, ZeroStates, Prune, FuseBatchNorm,
 )  # fmt: skip
 """In the order in which a build runs them."""
 

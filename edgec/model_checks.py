@@ -12,6 +12,7 @@ from collections.abc import Iterator
 import onnx_ir as ir
 
 from edgec.errors import UnsupportedError, UsageError
+from edgec.graph.nodes import graphs_of
 from edgec.model_proto import limit_nodes, once
 
 OPSETS = range(9, 26)
@@ -77,7 +78,7 @@ def check_graph(model: ir.Model, subject: str) -> None:
                     f"{describe(node)} is of the domain '{node.domain}', which is not imported",
                     "add it to the model's opset_import, or export the model again",
                 )
-            graphs.extend(_subgraphs(node))
+            graphs.extend(graphs_of(node))
     if _first_unordered(model.graph, set(), subject) is not None:
         _check_acyclic(model, subject)
         model.graph.sort()
@@ -160,7 +161,7 @@ def _first_unordered(
                 if value.producer() is None:
                     _dangling(f"{describe(node)} reads '{value.name}'", subject)
                 return node, value
-            for inner in _subgraphs(node):
+            for inner in graphs_of(node):
                 if (found := _first_unordered(inner, visible, subject)) is not None:
                     return found
             visible.update(node.outputs)
@@ -174,14 +175,6 @@ def _first_unordered(
 
 def _dangling(reader: str, subject: str) -> None:
     raise UsageError(subject, f"{reader}, which nothing produces", "export the model again")
-
-
-def _subgraphs(node: ir.Node) -> Iterator[ir.Graph]:
-    for attribute in node.attributes.values():
-        if attribute.type == ir.AttributeType.GRAPH:
-            yield attribute.as_graph()
-        elif attribute.type == ir.AttributeType.GRAPHS:
-            yield from attribute.as_graphs()
 
 
 def _check_acyclic(model: ir.Model, subject: str) -> None:
@@ -204,6 +197,6 @@ def _producers(node: ir.Node) -> Iterator[ir.Node]:
     for value in node.inputs:
         if value is not None and (producer := value.producer()) is not None:
             yield producer
-    for graph in _subgraphs(node):
+    for graph in graphs_of(node):
         for inner in graph:
             yield from _producers(inner)

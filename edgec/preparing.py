@@ -7,6 +7,7 @@ import onnx_ir as ir
 from edgec.passes.base import Context
 from edgec.passes.expands import DropExpands
 from edgec.passes.fold import Fold
+from edgec.passes.fused import SpellOut
 from edgec.passes.names import NameNodes
 from edgec.passes.sequences import SplitSequences
 from edgec.passes.states import ZeroStates
@@ -20,7 +21,7 @@ def prepared(model: ir.Model, context: Context | None = None) -> ir.Model:
         context: Notes which passes ran.
     """
     context = context or Context()
-    for step in (NameNodes(), Fold(), SplitSequences()):
+    for step in (NameNodes(), SpellOut(), Fold(), SplitSequences()):
         model = step(model, context)
     if SplitSequences.name in context.records:
         model = Fold()(model, context)  # weights that were split into sequences

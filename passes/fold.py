@@ -21,6 +21,7 @@ from numpy.typing import NDArray
 
 from edgec.graph.cost import is_weight
 from edgec.graph.facts import Facts, evaluate, facts_of
+from edgec.graph.nodes import UNFOLDED, runs_graphs
 from edgec.graph.origin import note_origins
 from edgec.model import input_shapes, other_shapes
 from edgec.ops.view import Fact
@@ -33,15 +34,8 @@ _HIDING = {
     "Not", "Or", "Where", "Xor", "Clip", "Div", "Sign", "NonZero", "Loop", "Scan", "ArgMax",
     "ArgMin", "ReduceMax", "ReduceMin", "Floor", "Ceil", "Round", "BitShift",
 }  # fmt: skip
-_RANDOM = {
-    "RandomNormal", "RandomNormalLike", "RandomUniform", "RandomUniformLike", "Multinomial",
-    "Bernoulli",
-}  # fmt: skip
-_STORED = {"DequantizeLinear"}  # its result is larger than the integers that it reads
 # These give back all that they read, in another order or shape.
 _REARRANGING = {"Flatten", "Identity", "Reshape", "Squeeze", "Transpose", "Unsqueeze"}
-
-_GRAPHS = (ir.AttributeType.GRAPH, ir.AttributeType.GRAPHS)
 
 
 @dataclass(frozen=True)
@@ -64,7 +58,7 @@ class Fold(Pass):
 def _fold(
     model: ir.Model, node: ir.Node, settled: dict[ir.Value, NDArray[Any]], types: Facts
 ) -> None:
-    if node.op_type in _RANDOM | _STORED or len(node.outputs) == 0:
+    if node.op_type in UNFOLDED or len(node.outputs) == 0:
         return
     if node.op_type == "CastLike":
         _spell_cast(node, types)
@@ -142,7 +136,7 @@ def _settled(model: ir.Model) -> tuple[dict[ir.Value, NDArray[Any]], Facts]:
     settled: dict[ir.Value, NDArray[Any]] = {}
     for node in model.graph:
         differs = any(v in hidden or not _same(one, other, v) for v in node.inputs if v is not None)
-        nested = any(a.type in _GRAPHS for a in node.attributes.values())
+        nested = runs_graphs(node)
         if nested or any(v in opaque for v in node.inputs if v is not None):
             opaque |= {v for v in node.outputs if not (nested and _is_declared(v))}
         for value in node.outputs:
@@ -176,7 +170,7 @@ def _evaluate(node: ir.Node, opsets: dict[str, int]) -> list[NDArray[Any]] | Non
     """The node's outputs if all its inputs are constants."""
     if any(v is not None and v.const_value is None for v in node.inputs):
         return None
-    if any(a.type in _GRAPHS for a in node.attributes.values()):
+    if runs_graphs(node):
         return None
     if not node.inputs and node.op_type != "Constant":
         return None

@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from onnx.reference import ReferenceEvaluator
 
 from edgec.graph.deadline import walk
+from edgec.graph.nodes import UNFOLDED, runs_graphs
 from edgec.ops import rule_for
 from edgec.ops.view import Barrier, Fact, View
 
@@ -24,11 +25,6 @@ Facts = dict[ir.Value, Fact]
 
 # Larger constants are data, not shapes; nothing reads their values during analysis.
 _SMALL = 4096
-_RANDOM = {
-    "RandomNormal", "RandomNormalLike", "RandomUniform", "RandomUniformLike", "Multinomial",
-    "Bernoulli",
-}  # fmt: skip
-_STORED = {"DequantizeLinear"}  # stays in the graph, so what it makes is no constant
 _NESTED = ("If", "Loop")
 
 
@@ -144,10 +140,7 @@ class _Inference:
             parts, position = self.parts[node.inputs[0]], x[1].const if x[1] is not None else None
             if position is not None and -len(parts) <= int(position) < len(parts):
                 return [parts[int(position)]]
-        if any(
-            a.type in (ir.AttributeType.GRAPH, ir.AttributeType.GRAPHS)
-            for a in node.attributes.values()
-        ):
+        if runs_graphs(node):
             return declared
         rule = rule_for(node.domain, node.op_type)
         if rule is not None and rule.infer is not None:
@@ -161,7 +154,7 @@ class _Inference:
         proto = ir.serde.serialize_node(node)
         found = self._shapes(node, proto, x, version, declared)
         known = [fact.const for fact in x if fact is not None]
-        if all(c is not None for c in known) and node.op_type not in _RANDOM | _STORED:
+        if all(c is not None for c in known) and node.op_type not in UNFOLDED:
             small = all(f.shape is not None and int(np.prod(f.shape)) <= _SMALL for f in found)
             if small:
                 feeds = {

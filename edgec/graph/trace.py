@@ -10,11 +10,10 @@ import onnx_ir as ir
 
 from edgec.graph.deadline import walk
 from edgec.graph.facts import Facts
+from edgec.graph.nodes import graphs_of, runs_graphs
 from edgec.ops import rule_for
 from edgec.ops.tracing import Freedom, LabelContext, Trace
 from edgec.ops.view import Barrier, Fact
-
-_GRAPHS = (ir.AttributeType.GRAPH, ir.AttributeType.GRAPHS)
 
 
 def trace_labels(model: ir.Model, facts: Facts, freedom: Freedom) -> Trace:
@@ -72,7 +71,7 @@ def _label(node: ir.Node, facts: Facts, trace: Trace) -> None:
     try:
         if rule is None:
             raise Barrier(f"edgec has no rule for operator {_operator(node)}")
-        if any(a.type in _GRAPHS for a in node.attributes.values()):
+        if runs_graphs(node):
             raise Barrier(f"{_operator(node)} runs a nested graph")
         rule.labels(context)
         _check_outputs(node, trace)
@@ -101,11 +100,7 @@ def _operator(node: ir.Node) -> str:
 
 def captured(node: ir.Node) -> Iterator[ir.Value]:
     """Values of the main graph that the node's nested graphs read."""
-    for attribute in node.attributes.values():
-        if attribute.type not in _GRAPHS:
-            continue
-        graphs = [attribute.value] if attribute.type == ir.AttributeType.GRAPH else attribute.value
-        for graph in graphs:
-            for inner in ir.traversal.RecursiveGraphIterator(graph):
-                yield from (v for v in inner.inputs if v is not None and v.graph is node.graph)
-            yield from (v for v in graph.outputs if v.graph is node.graph)
+    for graph in graphs_of(node):
+        for inner in ir.traversal.RecursiveGraphIterator(graph):
+            yield from (v for v in inner.inputs if v is not None and v.graph is node.graph)
+        yield from (v for v in graph.outputs if v.graph is node.graph)

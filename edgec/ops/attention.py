@@ -16,7 +16,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from edgec.ops.examples import HEADER
+from edgec.ops.examples import HEADER, at_opset
 from edgec.ops.labels import Labels, index, rename_axes, reshape
 from edgec.ops.linear import multiply
 from edgec.ops.meet import adopt, meet_labels
@@ -28,7 +28,7 @@ from edgec.ops.view import Barrier, Cost, Fact, View
 
 Shape = tuple[int, ...]
 
-_TOKENS = "is the batch or the token axis of attention"
+TOKENS = "is the batch or the token axis of attention"
 _SWAP_LAST = (0, 1, 3, 2)
 _SWAP_HEADS = (0, 2, 1, 3)
 
@@ -60,7 +60,7 @@ def heads_labels(n: LabelContext, i: int, heads: int) -> Labels:
 def whole_tokens(n: LabelContext, labels: Labels) -> Labels:
     """Labels of [batch, heads, tokens, width] that keep batch and tokens whole."""
     for axis in (0, 2):
-        labels = n.atoms.blend(labels, axis, _TOKENS)
+        labels = n.atoms.blend(labels, axis, TOKENS)
     return labels
 
 
@@ -141,8 +141,7 @@ def mix_products(n: LabelContext) -> None:
 def pin_rest(n: LabelContext, first: int) -> None:
     """Pins what reaches the inputs from `first` on, which carry no channels (lengths, indices)."""
     for i in range(first, len(n.node.inputs)):
-        if n.has(i) and not n.is_param(i):
-            n.atoms.pin_all(n.labels(i), "says where attention reads, and is no data")
+        n.keep(i, "says where attention reads, and is no data")
 
 
 def score_cost(n: View, q: Shape, v: Shape, mask: int) -> Cost:
@@ -230,7 +229,7 @@ RULES = (
         "Attention",
         _attention,
         _attention_cost,
-        HEADER.replace('"" : 21', '"" : 23') + "example (float[2,5,8] x) => (y)\n"
+        at_opset(HEADER, 23) + "example (float[2,5,8] x) => (y)\n"
         "<float[8,12] q, float[8,12] k, float[8,15] v, float[15,6] o>\n"
         "{ a = MatMul(x, q)  b = MatMul(x, k)  c = MatMul(x, v)\n"
         "  z = Attention<q_num_heads=3, kv_num_heads=3>(a, b, c)  y = MatMul(z, o) }",

@@ -2,31 +2,33 @@
 
     FastGelu, BiasGelu        an activation behind the sum with a bias
     SkipLayerNormalization    a norm of x + skip (+ bias); its last output is that sum
-    FusedMatMul               alpha · op(A) · op(B), where op may swap the last two axes
+    EmbedLayerNormalization   a norm of the sum of what two or three tables hold
+    FusedMatMul               alpha · op(A) · op(B), where op may reorder the axes
 Attention is in `contrib_attention`.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 
-from edgec.ops.elementwise import _all, _first
-from edgec.ops.examples import between_convs, between_gemms
-from edgec.ops.labels import rename_axes
-from edgec.ops.linear import multiply
-from edgec.ops.meet import adopt, meet_labels
+import numpy as np
+
+from edgec.ops.elementwise import every, first
+from edgec.ops.examples import HEADER, between_convs, between_gemms, microsoft
+from edgec.ops.gather import LOOKED_UP
+from edgec.ops.labels import Labels, line_labels
+from edgec.ops.linear import matmul
+from edgec.ops.meet import adopt, meet, meet_labels
 from edgec.ops.norm import STATISTICS
 from edgec.ops.rule import OpRule, like_input, per_output
 from edgec.ops.tracing import LabelContext
 from edgec.ops.view import Barrier, Cost, Fact, View, product
 
-_SUM = 3  # the output of a skip norm that holds the sum
-
 
 def _fused(op: str, body: str, weights: str = "") -> str:
     """An example between convolutions, with the operator's domain and the type of the output."""
     text = between_convs(body, weights, result="float[2,4,8,8] y")
-    return text.replace('"" : 21]', '"" : 21, "com.microsoft" : 1]').replace("OP", op)
+    return microsoft(text).replace("OP", op)
 
 
 # --- a norm of a sum ---------------------------------------------------------------------------
@@ -34,23 +36,42 @@ def _fused(op: str, body: str, weights: str = "") -> str:
 
 def _skip_norm(n: LabelContext) -> None:
     """Inputs x, skip, gamma, then beta and bias (with a mean) or bias alone (without)."""
-    rank = len(n.shape(0))
     params = [i for i in range(2, len(n.node.inputs)) if n.has(i)]
-    if not all(n.is_param(i) for i in params) or n.is_param(0) or n.is_param(1):
-        raise Barrier("takes statistics of a sum with a parameter")
-    shapes = [n.shape(0), (1,) * (rank - len(n.shape(1))) + tuple(n.shape(1))]
-    skip = rename_axes(n.labels(1), lambda a: a + rank - len(n.shape(1)), rank)
-    total = meet_labels(n, [n.labels(0), skip], shapes)
+    if not all(n.is_param(i) for i in params):
+        raise Barrier("computes its scale or bias at run time")
+    _norm_of_sum(n, meet(n, (0, 1)), [0, 1, *params], params, moments=(1, 2), sums=3)
+
+
+def _norm_of_sum(
+    n: LabelContext,
+    total: Labels,
+    reads: Sequence[int],
+    params: Sequence[int],
+    moments: Collection[int],
+    sums: int,
+) -> None:
+    """Gives the labels of a norm over the last axis of a sum.
+
+    Args:
+        n: The node.
+        total: Labels of the sum.
+        reads: Inputs that are read by channel, which is their last axis.
+        params: Those of them that are added or multiplied element by element.
+        moments: Outputs that hold mean and deviation.
+        sums: The output that holds the sum.
+    """
+    rank, outputs = len(n.out_shape()), range(len(n.node.outputs))
     # The statistics are those of the sum, in every input that it is put together from.
-    reads = {1: rank - len(n.shape(1)), **dict.fromkeys(params, rank - 1)}
-    labels = n.statistics([rank - 1], STATISTICS, params=reads)
+    shifts = {i: rank - len(n.shape(i)) for i in reads}
+    gives = [out for out in outputs if out in (0, sums)]
+    labels = n.statistics([rank - 1], STATISTICS, of=total, params=shifts, outputs=gives)
     for i in params:
         labels = adopt(n, i, labels, rank)
-    n.give(labels)
-    if len(n.node.outputs) > _SUM:
-        if any(norm.node is n.node for norm in n.trace.norms):
-            raise Barrier("passes on the sum that it takes statistics of")
-        n.give(total, _SUM)
+    for out in outputs:
+        if out in moments:
+            n.give(tuple(f for f in labels if rank - 1 not in f.order), out)
+        else:
+            n.give(total if out == sums else labels, out)
 
 
 def _skip_norm_facts(n: View) -> list[Fact]:
@@ -59,42 +80,62 @@ def _skip_norm_facts(n: View) -> list[Fact]:
     return [Fact(x.dtype, x.shape), moments, moments, Fact(x.dtype, x.shape)][: len(n.y)]
 
 
+_WORDS, _PLACES, _SEGMENTS = 2, 3, 4
+
+
+def _embed_norm(n: LabelContext) -> None:
+    """Inputs: ids of words and segments; tables of words, places, segments; gamma, beta; mask."""
+    tables = [i for i in (_WORDS, _PLACES, _SEGMENTS) if n.has(i)]
+    params = [5, 6]
+    if not all(n.is_param(i) for i in params):
+        raise Barrier("computes its scale or bias at run time")
+    for i in (0, 1, 7, 8):
+        n.keep(i, "are positions in a table, or a mask")
+    lines = [line_labels(n.only(i, 1, LOOKED_UP), 2, 3) for i in tables]
+    total = meet_labels(n, lines, [n.out_shape()] * len(tables))
+    _norm_of_sum(n, total, [*tables, *params], params, moments=(1,), sums=2)
+
+
+def _embed_norm_facts(n: View) -> list[Fact]:
+    table = n.fact(_WORDS)
+    y = Fact(table.dtype, (*n.shape(0), n.shape(_WORDS)[1]))
+    return [y, Fact(n.fact(0).dtype, (n.shape(0)[0],)), y][: len(n.y)]
+
+
+def _embed_norm_cost(n: View) -> Cost:
+    """Two additions, or one, before a norm."""
+    return Cost(0, (7 + n.has(_SEGMENTS)) * product(n.out_shape()))
+
+
 # --- a product of transposed operands ----------------------------------------------------------
 
 
 def _fused_matmul(n: LabelContext) -> None:
-    if n.attr("transBatchA", 0) or n.attr("transBatchB", 0):
-        raise Barrier("multiplies with the batch axis behind the rows")
-    a, b = _swap(n, 0, "transA"), _swap(n, 1, "transB")
-    if len(n.shape(0)) < 2 or len(n.shape(1)) < 2:
-        raise Barrier("multiplies a vector")
-    if n.is_param(0) or n.is_param(1):
-        raise Barrier("multiplies by a weight, which MatMul and Gemm do")
-    moved = tuple(
-        rename_axes(n.labels(i), order.index, len(order)) for i, order in enumerate((a, b))
-    )
-    shapes = tuple([n.shape(i)[axis] for axis in order] for i, order in enumerate((a, b)))
-    labels, own, _ = multiply(n, (moved[0], moved[1]), (shapes[0], shapes[1]))
-    n.mix(0, rename_axes(own, a.__getitem__, len(a)))
-    n.give(labels)
+    matmul(n, _axes(n, 0, "A"), _axes(n, 1, "B"))
 
 
-def _swap(n: View, i: int, name: str) -> Sequence[int]:
+def _axes(n: View, i: int, operand: str) -> list[int]:
     """The axes of input `i` in the order in which they are multiplied."""
     axes = list(range(len(n.shape(i))))
-    return [*axes[:-2], axes[-1], axes[-2]] if n.attr(name, 0) else axes
+    if n.attr(f"transBatch{operand}", 0):
+        axes = [*axes[1:-1], axes[0], axes[-1]]
+    return [*axes[:-2], axes[-1], axes[-2]] if n.attr(f"trans{operand}", 0) else axes
 
 
 def _fused_matmul_facts(n: View) -> list[Fact]:
-    a = [n.shape(0)[axis] for axis in _swap(n, 0, "transA")]
-    b = [n.shape(1)[axis] for axis in _swap(n, 1, "transB")]
-    batch = a[:-2] if len(a) >= len(b) else b[:-2]
+    a = [n.shape(0)[axis] for axis in _axes(n, 0, "A")]
+    b = [n.shape(1)[axis] for axis in _axes(n, 1, "B")]
+    try:
+        batch = np.broadcast_shapes(tuple(a[:-2]), tuple(b[:-2]))
+    except ValueError as error:
+        raise Barrier("multiplies batches of different sizes") from error
     return [Fact(n.fact(0).dtype, (*batch, a[-2], b[-1]))]
 
 
 def _fused_matmul_cost(n: View) -> Cost:
-    k = n.shape(0)[-2 if n.attr("transA", 0) else -1]
-    return Cost(product(n.out_shape()) * k, product(n.out_shape()))
+    k = n.shape(0)[_axes(n, 0, "A")[-1]]
+    scaled = n.attr("alpha", 1.0) != 1.0
+    return Cost(product(n.out_shape()) * k, scaled * product(n.out_shape()))
 
 
 _ROWS = (
@@ -110,7 +151,7 @@ RULES = (
     *(
         OpRule(
             f"com.microsoft::{op}",
-            _first,
+            first,
             per_output(cost),
             _fused(op, "b = com.microsoft.OP(a)"),
             infer=like_input,
@@ -120,7 +161,7 @@ RULES = (
     *(
         OpRule(
             f"com.microsoft::{op}",
-            _all,
+            every,
             per_output(6),
             _fused(
                 op,
@@ -146,15 +187,28 @@ RULES = (
         )
     ),
     OpRule(
+        "com.microsoft::EmbedLayerNormalization",
+        _embed_norm,
+        _embed_norm_cost,
+        microsoft(HEADER) + "example (int32[2,5] w, int32[2,5] p) => (float[2,5,6] y)\n"
+        "<float[9,8] words, float[5,8] places, float[3,8] segments, float[8] g, float[8] b,"
+        " float[8,6] o>\n"
+        "{ e, m, s = com.microsoft.EmbedLayerNormalization"
+        "(w, p, words, places, segments, g, b)\n"
+        "  y = MatMul(e, o) }",
+        infer=_embed_norm_facts,
+    ),
+    OpRule(
         "com.microsoft::FusedMatMul",
         _fused_matmul,
         _fused_matmul_cost,
-        between_gemms(
-            "c = Relu(a)\n  s = com.microsoft.FusedMatMul<transB=1, alpha=0.5>(a, c)\n"
-            "  b = MatMul(s, a)"
-        )
-        .replace('"" : 21]', '"" : 21, "com.microsoft" : 1]')
-        .replace("=> (y)", "=> (float[5,4] y)"),
+        microsoft(
+            between_gemms(
+                "c = Relu(a)\n  s = com.microsoft.FusedMatMul<transB=1, alpha=0.5>(a, c)\n"
+                "  b = MatMul(s, a)",
+                result="float[5,4] y",
+            )
+        ),
         infer=_fused_matmul_facts,
     ),
 )

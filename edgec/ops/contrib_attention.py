@@ -14,6 +14,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from edgec.ops.attention import (
+    TOKENS,
     Shape,
     attend,
     attention_facts,
@@ -27,14 +28,13 @@ from edgec.ops.attention import (
     score_cost,
     split_heads,
 )
-from edgec.ops.examples import HEADER
+from edgec.ops.examples import HEADER, microsoft
 from edgec.ops.labels import Ids, Labels, line_labels
 from edgec.ops.repairing import RepairContext
 from edgec.ops.rule import OpRule
 from edgec.ops.tracing import LabelContext
 from edgec.ops.view import Barrier, Cost, Fact, View, product
 
-_TOKENS = "is the batch or the token axis of attention"
 _EIGHTS = "ONNX Runtime wants heads whose width is a multiple of 8"
 _FUSED = "computes its fused weights at run time"
 
@@ -92,7 +92,7 @@ def _attention(n: LabelContext) -> None:
         raise Barrier("keeps keys and values in one tensor")
     if n.attr("do_rotary", 0):
         raise Barrier("rotates its channels")
-    x = n.only(0, 2, _TOKENS)
+    x = n.only(0, 2, TOKENS)
     parts = [n.fresh(size) for size in _sizes(n)]
     shapes = _attention_shapes(n)
     labels = [
@@ -105,8 +105,7 @@ def _attention(n: LabelContext) -> None:
     if n.has(2):
         _fuse(n, 2, ids, 0)
     pin_rest(n, 6)
-    if n.has(3) and not n.is_param(3):
-        n.atoms.pin_all(n.labels(3), "is a mask index")
+    n.keep(3, "is a mask index")
     y, _ = attend(n, labels, shapes, 5)
     n.give(join_heads(n, y, shapes[2]))
 
@@ -160,8 +159,7 @@ def _multi_head(n: LabelContext) -> None:
         if not n.is_param(3):
             raise Barrier(_FUSED)
         _fuse(n, 3, np.concatenate([_channels(n, i) for i in range(3)]), 0)
-    if n.has(4) and not n.is_param(4):
-        n.atoms.pin_all(n.labels(4), "is a padding mask")
+    n.keep(4, "is a padding mask")
     mix_products(n)
     _attend(n, labels, shapes, past=6, mask=5)
 
@@ -221,8 +219,7 @@ def _group_query(n: LabelContext) -> None:
     n.count("num_heads", labels[0], shapes[0], 1)
     n.count("kv_num_heads", labels[1], shapes[1], 1)
     for i in range(5, 10):
-        if n.has(i) and not n.is_param(i):
-            n.atoms.pin_all(n.labels(i), "is a length, a position or a rotary table")
+        n.keep(i, "is a length, a position or a rotary table")
     mix_products(n)
     _attend(n, labels, shapes, past=3, mask=10)
 
@@ -246,14 +243,12 @@ def _group_query_cost(n: View) -> Cost:
     return Cost(cost.macs, cost.other + rotated)
 
 
-_MICROSOFT = HEADER.replace(": 21", ': 21, "com.microsoft" : 1')
-
 RULES = (
     OpRule(
         "com.microsoft::Attention",
         _attention,
         _attention_cost,
-        _MICROSOFT + "example (float[2,5,6] x) => (float[2,5,6] y)\n"
+        microsoft(HEADER) + "example (float[2,5,6] x) => (float[2,5,6] y)\n"
         "<float[6,8] p, float[8,39] w, float[39] b, float[15,6] o>\n"
         "{ a = MatMul(x, p)\n"
         "  z = com.microsoft.Attention<num_heads=3, qkv_hidden_sizes=[12,12,15]>(a, w, b)\n"
@@ -265,7 +260,7 @@ RULES = (
         "com.microsoft::MultiHeadAttention",
         _multi_head,
         _multi_head_cost,
-        _MICROSOFT + "example (float[2,5,8] x) => (float[2,5,6] y)\n"
+        microsoft(HEADER) + "example (float[2,5,8] x) => (float[2,5,6] y)\n"
         "<float[8,12] q, float[8,12] k, float[8,15] v, float[39] bias, float[15,6] o>\n"
         "{ a = MatMul(x, q)  b = MatMul(x, k)  c = MatMul(x, v)\n"
         "  z = com.microsoft.MultiHeadAttention<num_heads=3>(a, b, c, bias)  y = MatMul(z, o) }",
@@ -276,7 +271,7 @@ RULES = (
         "com.microsoft::GroupQueryAttention",
         _group_query,
         _group_query_cost,
-        _MICROSOFT + "example (float[2,5,8] x) => (float[2,5,6] y)\n"
+        microsoft(HEADER) + "example (float[2,5,8] x) => (float[2,5,6] y)\n"
         "<float[8,48] q, float[8,24] k, float[8,24] v, float[48,6] o,\n"
         " int32[2] last = {4,4}, int32 total = {5}>\n"
         "{ a = MatMul(x, q)  b = MatMul(x, k)  c = MatMul(x, v)\n"

@@ -15,6 +15,7 @@ import numpy as np
 from edgec.errors import UsageError
 from edgec.ops.examples import HEADER, between_convs
 from edgec.ops.labels import Factor, Ids, Labels, line_labels
+from edgec.ops.linear import LONE
 from edgec.ops.repairing import RepairContext
 from edgec.ops.rule import OpRule
 from edgec.ops.tracing import LabelContext
@@ -23,7 +24,6 @@ from edgec.ops.view import Barrier, Cost, View, product
 _GROUPS = "is all that a group of the convolution has"
 _SPATIAL = "is convolved along this axis"
 _WEIGHT = "is an axis of a kernel"
-_WHOLE = "is multiplied with an axis that stays whole"
 
 
 def _conv_labels(n: LabelContext) -> None:
@@ -83,7 +83,7 @@ def _tie_weight(n: LabelContext, labels: Labels) -> None:
     own = n.only(1, 0, _WEIGHT)
     for factor in labels:
         if own is None:
-            n.atoms.pin(factor.ids, _WHOLE)
+            n.atoms.pin(factor.ids, LONE)
         else:
             n.atoms.unite(factor.ids.ravel(), own)
 
@@ -99,7 +99,7 @@ def _computed_weight(n: LabelContext, x: Ids | None, in_axis: int, out_axis: int
         n.mix(0, line_labels(x, 1, len(n.shape(0))))
     for alone in (x, reads):
         if alone is not None and (x is None or reads is None):
-            n.atoms.pin(alone, _WHOLE)
+            n.atoms.pin(alone, LONE)
     return makes
 
 

@@ -17,13 +17,13 @@ from math import prod
 
 from edgec.ops.examples import HEADER
 from edgec.ops.labels import Factor, Labels, on_axis, rename_axes
+from edgec.ops.linear import LONE
 from edgec.ops.meet import meet_labels
 from edgec.ops.rule import OpRule
 from edgec.ops.tracing import LabelContext
 from edgec.ops.view import FREE, Barrier, Cost, View, product
 
 _ROWS = "is all that a row of the product has"
-_WHOLE = "is multiplied with an axis that stays whole"
 
 
 @dataclass(frozen=True)
@@ -152,7 +152,7 @@ def _shared(
         left: Labels = (factor,)
         for axis in factor.order:
             if axis >= equation.kept and sizes[axis] > 1 and on_axis(others, axis) is None:
-                left = n.atoms.fix(left, axis, _WHOLE)
+                left = n.atoms.fix(left, axis, LONE)
         rest += tuple(f for f in left if f.order[-1] < equation.kept)
         summed += tuple(f for f in left if f.order[-1] >= equation.kept)
     _keep_rows(n, equation, summed)

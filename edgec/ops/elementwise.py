@@ -2,20 +2,20 @@
 
 from __future__ import annotations
 
-from edgec.ops.examples import between_convs
+from edgec.ops.examples import at_opset, between_convs
 from edgec.ops.meet import meet
 from edgec.ops.rule import OpRule, free, per_output
 from edgec.ops.tracing import LabelContext
 from edgec.ops.view import Cost, View, product
 
 
-def _first(n: LabelContext) -> None:
+def first(n: LabelContext) -> None:
     """One data input; all others are scalars or options. A mask has the channels of its data."""
     for out in range(len(n.node.outputs)):
         n.give(n.labels(0), out)
 
 
-def _all(n: LabelContext) -> None:
+def every(n: LabelContext) -> None:
     n.give(meet(n, range(len(n.node.inputs))))
 
 
@@ -36,8 +36,8 @@ def _folded(n: View) -> Cost:
 def _unary(op: str, operations: int) -> OpRule:
     into = _INTO_DOMAIN.get(op)
     body = f"b = {op}(a)" if into is None else f"r = {into}(a)\n  b = {op}(r)"
-    example = between_convs(body).replace('"" : 21', f'"" : {_OPSET.get(op, 21)}')
-    return OpRule(op, _first, per_output(operations), example)
+    example = at_opset(between_convs(body), _OPSET.get(op, 21))
+    return OpRule(op, first, per_output(operations), example)
 
 
 # Operations per element. Transcendental functions count as one, products of simpler ones as many.
@@ -61,30 +61,30 @@ def _example(body: str, weights: str = ", float[6,1,1] p") -> str:
 
 RULES = (
     *(_unary(op, cost) for op, cost in _UNARY.items()),
-    *(OpRule(op, _all, per_output(), _example(f"b = {op}(a, p)")) for op in _BINARY),
+    *(OpRule(op, every, per_output(), _example(f"b = {op}(a, p)")) for op in _BINARY),
     *(
         OpRule(
             op,
-            _all,
+            every,
             per_output(),
             _example(f"r = Sign(a)\n  s = Sign(p)\n  c = {op}(r, s)\n  b = Cast<to=1>(c)"),
         )
         for op in _COMPARE
     ),
-    *(OpRule(op, _all, _folded, _example(f"r = Relu(a)\n  b = {op}(a, r)")) for op in _NARY),
-    OpRule("Pow", _all, per_output(), _example("r = Abs(a)\n  b = Pow(r, p)")),
-    OpRule("PRelu", _all, per_output(2), _example("b = PRelu(a, p)")),
-    OpRule("Mod", _all, per_output(), _example("b = Mod<fmod=1>(a, p)")),
+    *(OpRule(op, every, _folded, _example(f"r = Relu(a)\n  b = {op}(a, r)")) for op in _NARY),
+    OpRule("Pow", every, per_output(), _example("r = Abs(a)\n  b = Pow(r, p)")),
+    OpRule("PRelu", every, per_output(2), _example("b = PRelu(a, p)")),
+    OpRule("Mod", every, per_output(), _example("b = Mod<fmod=1>(a, p)")),
     OpRule(
         "Where",
-        _all,
+        every,
         per_output(),
         _example("c = Greater(a, p)\n  r = Abs(a)\n  b = Where(c, a, r)"),
     ),
     *(
         OpRule(
             op,
-            _all,
+            every,
             per_output(),
             _example(
                 f"r = Cos(a)\n  c = Greater(r, p)\n  d = Less(a, p)\n"
@@ -95,32 +95,32 @@ RULES = (
     ),
     OpRule(
         "Not",
-        _first,
+        first,
         per_output(),
         _example("c = Greater(a, p)\n  d = Not(c)\n  b = Cast<to=1>(d)"),
     ),
     OpRule(
         "IsNaN",
-        _first,
+        first,
         per_output(),
         _example("c = IsNaN(a)\n  d = Cast<to=1>(c)\n  b = Add(a, d)"),
     ),
     OpRule(
         "IsInf",
-        _first,
+        first,
         per_output(),
         _example("c = IsInf(a)\n  d = Cast<to=1>(c)\n  b = Add(a, d)"),
     ),
     OpRule(
         "Clip",
-        _first,
+        first,
         per_output(2),
         _example("b = Clip(a, l, h)", ", float l = {-0.5}, float h = {0.5}"),
     ),
     *(
         OpRule(
             op,
-            _all,
+            every,
             per_output(),
             _example(
                 f"r = Abs(a)\n  s = Mul(r, k)\n  i = Cast<to=13>(s)\n  c = {op}{way}(i, j)\n"
@@ -137,12 +137,12 @@ RULES = (
     ),
     OpRule(
         "BitwiseNot",
-        _first,
+        first,
         per_output(),
         _example("i = Cast<to=6>(a)\n  c = BitwiseNot(i)\n  b = Cast<to=1>(c)", ""),
     ),
-    OpRule("Cast", _first, free, _example("b = Cast<to=1>(a)", "")),
-    OpRule("CastLike", _first, free, _example("b = CastLike(a, x)", "")),
-    OpRule("Identity", _first, free, _example("b = Identity(a)", "")),
-    OpRule("Dropout", _first, free, _example("b = Dropout(a)", "")),
+    OpRule("Cast", first, free, _example("b = Cast<to=1>(a)", "")),
+    OpRule("CastLike", first, free, _example("b = CastLike(a, x)", "")),
+    OpRule("Identity", first, free, _example("b = Identity(a)", "")),
+    OpRule("Dropout", first, free, _example("b = Dropout(a)", "")),
 )

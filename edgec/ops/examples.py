@@ -9,6 +9,16 @@ from __future__ import annotations
 HEADER = '<ir_version: 10, opset_import: ["" : 21]>\n'
 
 
+def at_opset(text: str, opset: int) -> str:
+    """The example under another operator set than most."""
+    return text.replace('"" : 21', f'"" : {opset}')
+
+
+def microsoft(text: str) -> str:
+    """The example where operators of ONNX Runtime's own may be used."""
+    return text.replace('"" : 21]', '"" : 21, "com.microsoft" : 1]')
+
+
 def between_convs(body: str, weights: str = "", reads: int = 6, result: str = "y") -> str:
     """A 6-channel convolution makes `a`, `body` turns it into `b`, a convolution reads `b`.
 
@@ -27,10 +37,10 @@ def between_convs(body: str, weights: str = "", reads: int = 6, result: str = "y
     )
 
 
-def between_gemms(body: str, weights: str = "", reads: int = 8) -> str:
+def between_gemms(body: str, weights: str = "", reads: int = 8, result: str = "y") -> str:
     """An 8-wide Gemm makes `a` (float[5,8]), `body` turns it into `b`, a Gemm reads `b`."""
     return HEADER + (
-        "example (float[5,6] x) => (y)\n"
+        f"example (float[5,6] x) => ({result})\n"
         f"<float[6,8] w1, float[{reads},4] w2{weights}>\n"
         "{ a = Gemm(x, w1)\n"
         f"  {body}\n"

@@ -18,7 +18,7 @@ from edgec.ops.tracing import LabelContext
 from edgec.ops.view import Barrier, Cost, View, product
 
 _BATCH = "is the batch axis of a matrix product"
-_LONE = "is multiplied with an axis that stays whole"
+LONE = "is multiplied with an axis that stays whole"
 
 
 def _gemm_labels(n: LabelContext) -> None:
@@ -61,23 +61,29 @@ def _contract(n: LabelContext, a: Labels | None, b: Labels | None) -> None:
         n.atoms.unite(a[0].ids, b[0].ids)
     for lone in (a, b):
         if lone and not (a and b):
-            n.atoms.pin(lone[0].ids, _LONE)
+            n.atoms.pin(lone[0].ids, LONE)
 
 
 def _matmul_labels(n: LabelContext) -> None:
     if n.is_param(1):
         n.needs_shape(0, n.shape(1)[-1])
-    a_shape, b_shape = n.shape(0), n.shape(1)
-    if len(a_shape) < 2 or len(b_shape) < 2:
+    matmul(n, *(range(len(n.shape(i))) for i in (0, 1)))
+
+
+def matmul(n: LabelContext, a_axes: Sequence[int], b_axes: Sequence[int]) -> None:
+    """The product of inputs 0 and 1, their axes taken in the order of `a_axes` and `b_axes`."""
+    axes = (a_axes, b_axes)
+    if min(map(len, axes)) < 2:
         raise Barrier("multiplies a vector")
-    if n.is_param(1) and len(b_shape) == 2:
-        _matmul_by_weight(n, len(a_shape))
+    if n.is_param(1) and len(b_axes) == 2:
+        _matmul_by_weight(n, a_axes, b_axes)
         return
-    labels, a, b = multiply(n, (n.labels(0), n.labels(1)), (a_shape, b_shape))
-    if not n.is_param(0):
-        n.mix(0, a)
-    elif not n.is_param(1):
-        n.mix(1, b)
+    moved = [rename_axes(n.labels(i), own.index, len(own)) for i, own in enumerate(axes)]
+    shapes = [[n.shape(i)[axis] for axis in own] for i, own in enumerate(axes)]
+    labels, *mixed = multiply(n, (moved[0], moved[1]), (shapes[0], shapes[1]))
+    i = 0 if not n.is_param(0) else 1
+    if not n.is_param(i):
+        n.mix(i, rename_axes(mixed[i], axes[i].__getitem__, len(axes[i])))
     n.give(labels)
 
 
@@ -92,10 +98,10 @@ def multiply(
     a_k, a_rest = _take(n, a, rank - 1, rank - 2)
     b_k, b_rest = _take(n, b, rank - 2, rank - 1)
     if a_k and not b_k:  # of rows (heads) whole ones may go all the same
-        a_rest += n.atoms.fix((a_k,), rank - 1, _LONE)
+        a_rest += n.atoms.fix((a_k,), rank - 1, LONE)
         a_k = None
     elif b_k and not a_k:
-        b_rest += n.atoms.fix((b_k,), rank - 2, _LONE)
+        b_rest += n.atoms.fix((b_k,), rank - 2, LONE)
         b_k = None
     a_own: Labels = ()
     b_own: Labels = ()
@@ -126,12 +132,14 @@ def _take(n: LabelContext, labels: Labels, axis: int, other: int) -> tuple[Facto
     return found, rest
 
 
-def _matmul_by_weight(n: LabelContext, rank: int) -> None:
-    x = n.line(0, rank - 1)
-    rest = tuple(f for f in n.labels(0) if rank - 1 not in f.order)
-    y = n.fresh(n.shape(1)[1])
-    n.use(1, line_labels(y, 1, 2) + line_labels(x, 0, 2), reads=(0,), tie=True)
-    n.give(rest + line_labels(y, rank - 1, rank))
+def _matmul_by_weight(n: LabelContext, a_axes: Sequence[int], b_axes: Sequence[int]) -> None:
+    k, rank = a_axes[-1], len(a_axes)
+    reads, makes = b_axes
+    x = n.line(0, k)
+    rest = tuple(f for f in n.labels(0) if k not in f.order)
+    y = n.fresh(n.shape(1)[makes])
+    n.use(1, line_labels(y, makes, 2) + line_labels(x, reads, 2), reads=(reads,), tie=True)
+    n.give(rename_axes(rest, a_axes.index, rank) + line_labels(y, rank - 1, rank))
 
 
 def _gemm_cost(n: View) -> Cost:

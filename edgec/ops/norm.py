@@ -12,7 +12,7 @@ from __future__ import annotations
 import numpy as np
 import onnx_ir as ir
 
-from edgec.ops.examples import between_convs, between_gemms
+from edgec.ops.examples import at_opset, between_convs, between_gemms
 from edgec.ops.labels import line_labels
 from edgec.ops.meet import adopt
 from edgec.ops.repairing import RepairContext
@@ -196,9 +196,18 @@ RULES = (
         "RMSNormalization",
         _layer_norm,
         per_output(4),
-        between_convs("b = RMSNormalization<axis=3>(a, s)", ", float[8] s").replace(
-            '"" : 21', '"" : 23'
+        at_opset(between_convs("b = RMSNormalization<axis=3>(a, s)", ", float[8] s"), 23),
+    ),
+    OpRule(  # what ONNX Runtime calls RMSNormalization, in ONNX's domain
+        "SimplifiedLayerNormalization",
+        _layer_norm,
+        per_output(4),
+        between_convs(
+            "b = SimplifiedLayerNormalization<axis=3>(a, s)",
+            ", float[8] s",
+            result="float[2,4,8,8] y",
         ),
+        infer=_layer_norm_facts,
     ),
     OpRule(
         "MeanVarianceNormalization",

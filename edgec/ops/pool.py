@@ -44,7 +44,7 @@ def _reduce(n: LabelContext) -> None:
         n.mix(0, tuple(f for f in labels if len(f.order) == 1 and f.order[0] in axes))
         labels = tuple(f for f in labels if len(f.order) > 1 or f.order[0] not in axes)
     elif n.node.op_type == "ReduceMean":
-        labels = n.statistics(axes, why, reduces=True)
+        labels = n.statistics(axes, why, outputs=())
     for axis in axes:
         labels = n.atoms.blend(labels, axis, why)
     n.give(labels if n.attr("keepdims", 1) else _drop_axes(labels, axes, rank))

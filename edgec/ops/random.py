@@ -3,21 +3,16 @@
 from __future__ import annotations
 
 from edgec.ops.examples import between_convs, between_gemms
-from edgec.ops.rule import OpRule, Stop, per_output
-from edgec.ops.tracing import LabelContext
+from edgec.ops.rule import OpRule, Stop, per_output, silent
 
 _DRAWN = Stop("random numbers are drawn for these channels one after the other")
-
-
-def _silent(n: LabelContext) -> None:
-    """Reads no tensor."""
 
 
 RULES = (
     *(
         OpRule(
             op,
-            _silent,
+            silent,
             per_output(),
             between_convs(f"r = {op}<shape=[2,1,8,8], seed=1.0>()\n  b = Add(a, r)"),
         )

@@ -14,11 +14,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edgec.ops.attention import Shape, heads_labels, heads_shape, join_heads
-from edgec.ops.examples import HEADER
+from edgec.ops.examples import HEADER, at_opset, microsoft
 from edgec.ops.labels import Factor, Ids, line_labels, on_axis
-from edgec.ops.rule import OpRule
+from edgec.ops.rule import OpRule, like_input
 from edgec.ops.tracing import LabelContext
-from edgec.ops.view import Barrier, Cost, Fact, View, product
+from edgec.ops.view import Barrier, Cost, View, product
 
 _WHOLE = "is rotated by a table that stays whole"
 _TABLE = "is the position axis of a rotary table"
@@ -55,8 +55,7 @@ def _pairs(width: int, interleaved: bool) -> NDArray[np.int64]:
 def _rotary(n: LabelContext, at: _Inputs) -> None:
     shape = _view(n, at)
     labels = heads_labels(n, 0, shape[1])
-    if n.has(at.positions) and not n.is_param(at.positions):
-        n.atoms.pin_all(n.labels(at.positions), "are positions")
+    n.keep(at.positions, "are positions")
     rotated = int(n.attr(_WIDTH, 0)) or shape[3]
     if len(n.shape(0)) == 3 and n.attr("num_heads", 0):
         n.count("num_heads", labels, shape, 1)
@@ -122,16 +121,12 @@ def _cost(n: View) -> Cost:
     return Cost(0, 3 * batch * heads * tokens * width)
 
 
-def _facts(n: View) -> list[Fact]:
-    return [Fact(n.fact(0).dtype, n.fact(0).shape)]
-
-
 RULES = (
     OpRule(
         "RotaryEmbedding",
         _standard,
         _cost,
-        HEADER.replace('"" : 21', '"" : 23') + "example (float[2,5,6] x) => (y)\n"
+        at_opset(HEADER, 23) + "example (float[2,5,6] x) => (y)\n"
         "<float[6,24] q, float[2,5,4] cos, float[2,5,4] sin, float[24,6] o>\n"
         "{ a = MatMul(x, q)  b = RotaryEmbedding<num_heads=3>(a, cos, sin)  y = MatMul(b, o) }",
     ),
@@ -139,11 +134,10 @@ RULES = (
         "com.microsoft::RotaryEmbedding",
         _microsoft,
         _cost,
-        HEADER.replace(": 21", ': 21, "com.microsoft" : 1')
-        + "example (float[2,5,6] x, int64[2,5] p) => (float[2,5,6] y)\n"
+        microsoft(HEADER) + "example (float[2,5,6] x, int64[2,5] p) => (float[2,5,6] y)\n"
         "<float[6,24] q, float[9,4] cos, float[9,4] sin, float[24,6] o>\n"
         "{ a = MatMul(x, q)  b = com.microsoft.RotaryEmbedding(a, p, cos, sin)\n"
         "  y = MatMul(b, o) }",
-        infer=_facts,
+        infer=like_input,
     ),
 )

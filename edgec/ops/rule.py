@@ -44,6 +44,10 @@ class OpRule:
     infer: Callable[[View], Sequence[Fact]] | None = None
 
 
+def silent(n: LabelContext) -> None:
+    """A labels rule for operators that read shapes or numbers alone: no channels are made."""
+
+
 def free(n: View) -> Cost:
     """Moves data, computes nothing."""
     return FREE

@@ -6,7 +6,7 @@ side and lose the same channels.
 
 from __future__ import annotations
 
-from edgec.ops.examples import between_convs
+from edgec.ops.examples import at_opset, between_convs
 from edgec.ops.meet import meet_apart
 from edgec.ops.rule import OpRule, free
 from edgec.ops.tracing import LabelContext
@@ -48,9 +48,13 @@ RULES = (
         "Scatter",
         _scatter_elements,
         free,
-        between_convs(
-            "i = ArgMax<axis=3>(a)\n  v = ReduceMax<axes=[3]>(a)\n  b = Scatter<axis=3>(a, i, v)"
-        ).replace('"" : 21', '"" : 10'),
+        at_opset(
+            between_convs(
+                "i = ArgMax<axis=3>(a)\n  v = ReduceMax<axes=[3]>(a)\n"
+                "  b = Scatter<axis=3>(a, i, v)"
+            ),
+            10,
+        ),
     ),
     OpRule(
         "ScatterND",
@@ -66,9 +70,12 @@ RULES = (
         "TensorScatter",
         _tensor_scatter,
         free,
-        between_convs(
-            "u = Slice(a, s, e, d)\n  v = Neg(u)\n  b = TensorScatter<axis=2>(a, v, w)",
-            ", int64[1] s = {0}, int64[1] e = {3}, int64[1] d = {2}, int64[2] w = {1,4}",
-        ).replace('"" : 21', '"" : 24'),
+        at_opset(
+            between_convs(
+                "u = Slice(a, s, e, d)\n  v = Neg(u)\n  b = TensorScatter<axis=2>(a, v, w)",
+                ", int64[1] s = {0}, int64[1] e = {3}, int64[1] d = {2}, int64[2] w = {1,4}",
+            ),
+            24,
+        ),
     ),
 )

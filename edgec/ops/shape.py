@@ -9,7 +9,7 @@ import numpy as np
 from edgec.ops.examples import HEADER, between_convs, between_gemms
 from edgec.ops.labels import Labels, along, index, rename_axes, reshape
 from edgec.ops.repairing import RepairContext
-from edgec.ops.rule import OpRule, free
+from edgec.ops.rule import OpRule, free, silent
 from edgec.ops.tracing import LabelContext
 from edgec.ops.view import Barrier
 
@@ -146,10 +146,6 @@ def _space_to_depth(n: LabelContext) -> None:
     n.give_line(None if x is None else np.tile(x, b * b), 1)
 
 
-def _silent(n: LabelContext) -> None:
-    """Reads shapes or makes constants: carries no channels."""
-
-
 def _shape_repair(n: RepairContext) -> None:
     """Sizes that shrink keep their old numbers: the graph computes with them as it did.
 
@@ -237,9 +233,7 @@ RULES = (
         free,
         between_convs("b = SpaceToDepth<blocksize=2>(a)", reads=24),
     ),
-    OpRule(
-        "Shape", _silent, free, between_convs("s = Shape(a)\n  b = Expand(a, s)"), _shape_repair
-    ),
+    OpRule("Shape", silent, free, between_convs("s = Shape(a)\n  b = Expand(a, s)"), _shape_repair),
     OpRule(
         "Size",
         _size,
@@ -258,11 +252,11 @@ RULES = (
         _constant_of_shape_repair,
     ),
     OpRule(
-        "Constant", _silent, free, between_convs("c = Constant<value_float=0.5>()\n  b = Mul(a, c)")
+        "Constant", silent, free, between_convs("c = Constant<value_float=0.5>()\n  b = Mul(a, c)")
     ),
     OpRule(
         "Range",
-        _silent,
+        silent,
         free,
         between_gemms(
             "i = Range(p, q, r)\n  m = ReduceMax(i)\n  b = Mul(a, m)",

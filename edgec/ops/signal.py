@@ -4,15 +4,11 @@ from __future__ import annotations
 
 from edgec.ops.examples import between_convs, between_gemms
 from edgec.ops.labels import rename_axes
-from edgec.ops.rule import OpRule, per_output
+from edgec.ops.rule import OpRule, per_output, silent
 from edgec.ops.tracing import LabelContext
 from edgec.ops.view import Barrier, Cost, View, product
 
 _TRANSFORMED = "is transformed along this axis"
-
-
-def _silent(n: LabelContext) -> None:
-    """Made from numbers alone: carries no channels."""
 
 
 def _dft(n: LabelContext) -> None:
@@ -68,7 +64,7 @@ RULES = (
     *(
         OpRule(
             op,
-            _silent,
+            silent,
             per_output(4),
             between_gemms(f"w = {op}(size)\n  b = Mul(a, w)", ", int64 size = {8}"),
         )
@@ -76,7 +72,7 @@ RULES = (
     ),
     OpRule(
         "MelWeightMatrix",
-        _silent,
+        silent,
         per_output(4),
         between_gemms(
             "w = MelWeightMatrix(mel, dft, rate, low, high)\n  m = ReduceMax<keepdims=0>(w)\n"

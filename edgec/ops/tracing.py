@@ -299,34 +299,38 @@ class LabelContext(View):
         axes: Iterable[int],
         why: str,
         *,
+        of: Labels | None = None,
         params: Mapping[int, int] | None = None,
-        reduces: bool = False,
+        outputs: Sequence[int] = (0,),
     ) -> Labels:
-        """Labels of input 0 behind statistics that are taken along `axes`.
+        """Labels of input 0, or of what the node makes of it, behind statistics along `axes`.
 
         Such axes stay whole, because of `why`; rows of a ragged factor go whole, which changes no
         statistics. Where norms may be crossed, plain axes shrink all the same.
 
         Args:
-            axes: The axes, of input 0 and of its outputs.
+            axes: The axes.
             why: The reason for pins.
-            params: Inputs that are read by channel → how many axes of input 0 they lack in front.
-            reduces: Whether the outputs have lost the axes.
+            of: Labels of what the node puts together of `params`; by default those of input 0.
+            params: Inputs that are read by channel → how many axes they lack in front.
+            outputs: Outputs that have the axes; the others have lost them.
         """
-        labels = self.labels(0)
+        labels = self.labels(0) if of is None else of
+        shifts = {**({0: 0} if of is None else {}), **(params or {})}
         for axis in axes:
             found = on_axis(labels, axis)
             if not self.trace.freedom.across_norms or found is None or len(found.order) > 1:
                 labels = self.atoms.blend(labels, axis, why)
                 continue
-            reads = [(0, axis)]
-            for i, shift in (params or {}).items():
-                if axis >= shift and self.has(i) and self.shape(i)[axis - shift] > 1:
-                    reads.append((i, axis - shift))
-            gives = () if reduces else ((0, axis),)
-            if reduces:
+            reads = tuple(
+                (i, axis - shift)
+                for i, shift in shifts.items()
+                if axis >= shift and self.has(i) and self.shape(i)[axis - shift] > 1
+            )
+            gives = tuple((out, axis) for out in outputs)
+            if not outputs:
                 labels = tuple(f for f in labels if f is not found)
-            self.trace.norms.append(Norm(self.node, found.ids.ravel(), tuple(reads), gives))
+            self.trace.norms.append(Norm(self.node, found.ids.ravel(), reads, gives))
         return labels
 
     def rows(self, factor: Factor) -> Factor:

@@ -31,7 +31,7 @@ Floats = NDArray[np.float64]
 # Operator → the inputs that may be its matrices; other weights (biases, states) are not compared.
 _MATRICES: Mapping[str, tuple[int, ...]] = {
     "Conv": (1,), "ConvTranspose": (1,), "Gemm": (0, 1), "MatMul": (0, 1), "Einsum": (0, 1),
-    "LSTM": (1, 2), "GRU": (1, 2), "RNN": (1, 2),
+    "LSTM": (1, 2), "GRU": (1, 2), "RNN": (1, 2), "Attention": (1,), "FusedMatMul": (0, 1),
 }  # fmt: skip
 
 

@@ -15,10 +15,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
-import onnx
 import onnx_ir as ir
 from numpy.typing import NDArray
-from zoo import feeds_of
+from zoo import check, feeds_of
 
 import edgec.preparing
 from edgec.graph.channels import ChannelGroups, Group, channel_groups
@@ -122,7 +121,7 @@ def some_of(group: Group, rng: np.random.Generator, lost: int) -> list[int]:
 def cut_law(cut: CutResult, feeds: Feeds, whole: list[Array]) -> list[Array]:
     """The cut model is well formed and equals the masked original; returns its outputs."""
     lint(cut.model)
-    onnx.checker.check_model(ir.to_proto(cut.model), full_check=True)
+    check(cut.model)
     outputs = run(cut.model, feeds)
     assert_equal("cut law", outputs, run(masked_model(cut.groups, cut.alive), feeds), whole)
     return outputs

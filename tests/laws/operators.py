@@ -10,6 +10,7 @@ from pathlib import Path
 from edgec.ops import RULES
 from edgec.ops.barriers import BARRIERS
 from edgec.ops.rule import Stop, free
+from edgec.passes.fused import MICROSOFT, SPELLINGS
 
 PAGE = Path(__file__).parents[2] / "docs" / "operators.md"
 HEAD = """# Operators
@@ -26,6 +27,13 @@ end: the channels that reach it stay, and the report names it.
 |---|---|---|---|
 """
 TAIL = """
+## Written out
+
+Before anything is analysed, what ONNX Runtime has fused with a layer is written out again.
+
+| operator | becomes |
+|---|---|
+{written}
 ## Without a record
 
 | operator | why |
@@ -44,7 +52,9 @@ def page() -> str:
             f"| {name} | {channels} | {rewritten} | {'' if rule.flops is free else 'yes'} |"
         )
     barriers = [f"| {name} | {BARRIERS[name]} |" for name in sorted(BARRIERS)]
-    return HEAD + "\n".join(rows) + "\n" + TAIL + "\n".join(barriers) + "\n"
+    written = "".join(f"| {MICROSOFT}::{op} | {s.result} |\n" for op, s in SPELLINGS.items())
+    tail = TAIL.format(written=written)
+    return HEAD + "\n".join(rows) + "\n" + tail + "\n".join(barriers) + "\n"
 
 
 if __name__ == "__main__":

@@ -171,6 +171,17 @@ EXPECTED = {
     "attention_linear": (1, 3, 1, 3),
     "attention_qk_norm": (1, 3, 1, 3),
     "attention_qk_l2": (1, 3, 1, 3),
+    "skip_norm": (2, 16, 2, 16),
+    "skip_norm_simplified": (2, 16, 2, 16),
+    "skip_norm_of_positions": (1, 9, 2, 9),
+    "embed_norm": (1, 7, 5, 7),
+    "simplified_norm": (1, 9, 2, 9),
+    "fused_conv": (1, 8, 1, 8),
+    "fused_gemm": (2, 15, 1, 15),
+    "fused_matmul_weights": (2, 17, 1, 17),
+    "fused_matmul_weight_on_the_left": (2, 16, 1, 16),
+    "fused_matmul_heads": (2, 27, 1, 27),
+    "fused_matmul_batch_behind": (2, 27, 1, 27),
 }
 
 # Only channels that nothing reads can go from these: masking them changes nothing.
@@ -191,6 +202,11 @@ ACROSS_NORMS = {
     "layer_norm": (2, 17, 1, 17),
     "rms_norm_decomposed": (1, 8, 1, 8),
     "convnext_block": (2, 20, 1, 20),
+    "skip_norm": (3, 24, 1, 24),
+    "skip_norm_simplified": (3, 24, 1, 24),
+    "skip_norm_of_positions": (2, 17, 1, 17),
+    "embed_norm": (2, 15, 4, 15),
+    "simplified_norm": (2, 17, 1, 17),
 }
 DROP_HEADS = {
     "channel_shuffle": (1, 2, 1, 2),
@@ -222,6 +238,8 @@ DROP_HEADS = {
     "rotary_microsoft": (1, 3, 1, 3),
     "attention_cross": (1, 3, 1, 3),
     "attention_relative": (1, 3, 1, 3),
+    "fused_matmul_heads": (1, 3, 1, 3),
+    "fused_matmul_batch_behind": (1, 3, 1, 3),
 }
 
 

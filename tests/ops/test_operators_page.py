@@ -10,7 +10,7 @@ from edgec.ops.barriers import BARRIERS
 
 FUSIONS = (
     "Attention", "BiasGelu", "FastGelu", "FusedMatMul", "Gelu", "MultiHeadAttention", "QuickGelu",
-    "SkipLayerNormalization", "SkipSimplifiedLayerNormalization",
+    "SkipLayerNormalization", "SkipSimplifiedLayerNormalization", "EmbedLayerNormalization",
 )  # fmt: skip
 
 

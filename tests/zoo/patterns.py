@@ -18,6 +18,7 @@ from zoo import (
     _patterns_einsum,
     _patterns_layout,
     _patterns_recurrent,
+    _patterns_runtime,
     _patterns_tokens,
     model_of,
 )
@@ -29,6 +30,7 @@ _TEXTS = (
     _patterns_recurrent.TEXTS,
     _patterns_einsum.TEXTS,
     _patterns_attention.TEXTS,
+    _patterns_runtime.TEXTS,
 )
 
 PATTERNS: dict[str, Callable[[], ir.Model]] = {

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from zoo import feeds_of, model_of, run
+from zoo import check, feeds_of, model_of, run
 from zoo.exports import EXPORTS
 from zoo.light import NAMES, light, light_raw_path
 from zoo.patterns import PATTERNS
@@ -30,7 +30,7 @@ def assert_alive(model: ir.Model) -> list[np.ndarray]:
 
 def assert_valid(model: ir.Model) -> None:
     """onnx.checker accepts it, with full shape inference."""
-    onnx.checker.check_model(ir.to_proto(model), full_check=True)
+    check(model)
 
 
 def weights_of(model: ir.Model) -> dict[str, bytes]:
