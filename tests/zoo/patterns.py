@@ -16,9 +16,12 @@ from zoo import (
     _patterns_attention,
     _patterns_conv,
     _patterns_einsum,
+    _patterns_experts,
     _patterns_layout,
+    _patterns_quantized,
     _patterns_recurrent,
     _patterns_tokens,
+    _patterns_vision,
     model_of,
 )
 
@@ -29,6 +32,9 @@ _TEXTS = (
     _patterns_recurrent.TEXTS,
     _patterns_einsum.TEXTS,
     _patterns_attention.TEXTS,
+    _patterns_vision.TEXTS,
+    _patterns_experts.TEXTS,
+    _patterns_quantized.TEXTS,
 )
 
 PATTERNS: dict[str, Callable[[], ir.Model]] = {
