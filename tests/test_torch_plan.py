@@ -26,7 +26,6 @@ from edgec.graph.channels import ChannelGroups
 from edgec.graph.cut import CutResult
 from edgec.plan import Plan, Slice, Weight
 from edgec.planning import plan_of
-from edgec.preparing import prepared
 
 TOLERANCE = 1e-5
 """Of the largest output: two implementations of every operator."""
@@ -131,7 +130,7 @@ def exported(module: nn.Module, *inputs: Tensor) -> ir.Model:
 
 
 def groups_of(module: nn.Module, *inputs: Tensor, **options: Any) -> ChannelGroups:
-    return edgec.channel_groups(prepared(exported(module, *inputs)), **options)
+    return edgec.channel_groups(exported(module, *inputs), **options)
 
 
 def plan(cut: CutResult) -> Plan:
@@ -172,37 +171,12 @@ def vit() -> nn.Module:
     )  # fmt: skip
 
 
-def some_of(groups: ChannelGroups, part: str) -> list[int]:
-    """A third of every group whose name has `part` in it, from the front of every cell."""
-    found = []
-    for group in groups:
-        if part in group.name:
-            for cell in range(group.rows):
-                units = group.units[group.cells == cell]
-                found += units[: max(1, len(units) // 3)].tolist()
-    return found
-
-
-def named_groups(module: nn.Module, *inputs: Tensor) -> tuple[ChannelGroups, dict[str, str]]:
-    """The groups, and group → the weight that its plan cuts along axis 0 and makes it."""
-    groups = groups_of(module, *inputs)
-    made = {}
-    for group in groups:
-        units = [u for c in range(group.rows) for u in group.units[group.cells == c][:1].tolist()]
-        cut = plan(edgec.remove_channels(groups, units))
-        made[group.name] = next(
-            (w.name for w in cut.weights for s in w.slices if s.axis == 0 and "weight" in w.name),
-            "",
-        )
-    return groups, made
-
-
 def test_a_transformer_of_a_library_loses_mlp_width() -> None:
     module, x = module_of(vit), torch.randn(2, 3, 32, 32)
-    groups, made = named_groups(module, x)
-    wide = {g.name: g for g in groups if g.width == 40}
-    assert len(wide) == 2, made
-    removed = [int(u) for g in wide.values() for u in g.units[::3]]
+    groups = groups_of(module, x)
+    wide = [group for group in groups if group.width == 40]
+    assert len(wide) == 2
+    removed = [int(unit) for group in wide for unit in group.units[::3]]
     smaller = check(module, edgec.remove_channels(groups, removed), x)
     assert {m.out_features for m in smaller.modules() if isinstance(m, nn.Linear)} >= {26}
 
