@@ -81,6 +81,7 @@ def measure(model: Path, cut: Path) -> dict[str, object]:
     import numpy as np
 
     import edgec
+    from edgec.graph.channels import channel_groups
     from edgec.graph.cost import CostModel
     from edgec.passes.base import Context
     from edgec.preparing import prepared
@@ -99,7 +100,7 @@ def measure(model: Path, cut: Path) -> dict[str, object]:
     done()
     graph = prepared(loaded, Context())
     done()
-    groups = edgec.channel_groups(graph)
+    groups = channel_groups(graph)
     done()
     CostModel(groups)
     done()
