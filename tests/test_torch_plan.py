@@ -18,6 +18,7 @@ from laws.running import run
 from torch import Tensor, nn
 from torch.nn import functional as F
 from zoo import _nets, exports
+from zoo.exporting import enliven, silence
 
 import edgec
 from edgec import torch_plan
@@ -118,12 +119,12 @@ NETS: dict[str, tuple[Callable[[], nn.Module], Callable[[], Tensor]]] = {
 def module_of(make: Callable[[], nn.Module]) -> nn.Module:
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
-        return exports._enliven(make()).eval()
+        return enliven(make()).eval()
 
 
 def exported(module: nn.Module, *inputs: Tensor) -> ir.Model:
     """As `torch.onnx.export(dynamo=True, optimize=False)` writes it."""
-    with exports._silence():
+    with silence():
         program = torch.onnx.export(module, inputs, dynamo=True, optimize=False, verbose=False)
     assert program is not None
     return ir.from_proto(ir.to_proto(program.model))
@@ -165,7 +166,7 @@ def test_replays_the_cut(name: str, seed: int) -> None:
 
 
 def vit() -> nn.Module:
-    return exports._vision(
+    return exports.vision(
         "ViT", image_size=32, patch_size=8, hidden_size=24, num_hidden_layers=2,
         num_attention_heads=3, intermediate_size=40,
     )  # fmt: skip
