@@ -14,9 +14,9 @@ with one layer. Every run is a process of its own; a figure is the median of its
 The memory of the analysis is what the resident set grows by from the end of loading to the end of
 cutting, at most; the peak is the largest resident set of the whole process, mapped weights among
 it, which grow with the file. The exponents are those of least squares over the upper half of the
-sizes: time or memory ~ (n log n)^exponent. Exit code 1 if one exceeds 1.1, if an analysis takes
-more than 30 s, or if GPT-2 XL takes more than 60 s from the start of loading to the end of saving,
-or more memory than 1.5 times its file. Needs Linux, which tells the peak of a part.
+sizes, two at the least: time or memory ~ (n log n)^exponent. Exit code 1 if one exceeds 1.1, if an
+analysis takes more than 30 s, or if GPT-2 XL takes more than 60 s from the start of loading to the
+end of saving, or more memory than 1.5 times its file. Needs Linux, which tells the peak of a part.
 """
 
 from __future__ import annotations
@@ -81,6 +81,7 @@ def measure(model: Path, cut: Path) -> dict[str, object]:
     import numpy as np
 
     import edgec
+    from edgec.graph.channels import channel_groups
     from edgec.graph.cost import CostModel
     from edgec.passes.base import Context
     from edgec.preparing import prepared
@@ -99,7 +100,7 @@ def measure(model: Path, cut: Path) -> dict[str, object]:
     done()
     graph = prepared(loaded, Context())
     done()
-    groups = edgec.channel_groups(graph)
+    groups = channel_groups(graph)
     done()
     CostModel(groups)
     done()
@@ -154,8 +155,8 @@ def of_width(width: int, rounds: int) -> Figures:
 
 
 def exponent(sizes: Sequence[float], costs: Sequence[float]) -> float:
-    """e of cost ~ (n log n)^e, over the upper half of the sizes."""
-    half = len(sizes) // 2
+    """e of cost ~ (n log n)^e, over the upper half of the sizes, two at the least."""
+    half = min(len(sizes) // 2, len(sizes) - 2)
     x = [log(n * log(n)) for n in sizes[half:]]
     return linear_regression(x, [log(max(cost, 1e-9)) for cost in costs[half:]]).slope
 
@@ -220,14 +221,15 @@ def main() -> int:
         model, found = options.measure
         found.write_text(json.dumps(measure(model, model.with_name("cut.onnx"))))
         return 0
+    series = (("nodes", options.nodes, of_nodes), ("widths", options.widths, of_width))
+    for what, sizes, _ in series:
+        if len(set(sizes)) < 2:
+            parser.error(f"--{what}: growth is told from two sizes or more")
     holds = True
-    for what, sizes, run in (
-        ("nodes", options.nodes, of_nodes),
-        ("width", options.widths, of_width),
-    ):
+    for what, sizes, run in series:
         print(head(what), flush=True)
         rows = []
-        for size in sizes:
+        for size in sorted(set(sizes)):
             rows.append(run(size, options.rounds))
             print(line(rows[-1]), flush=True)
         holds &= show(verdicts(what, rows))

@@ -8,9 +8,8 @@ from edgec._version import __version__
 from edgec.budget import Budget
 from edgec.build import build
 from edgec.errors import EdgecError
-from edgec.graph.channels import channel_groups
 from edgec.graph.cut import remove_channels
-from edgec.inspection import inspect
+from edgec.inspection import channel_groups, inspect
 from edgec.model import load, save
 from edgec.recipe import Recipe
 from edgec.report import Report

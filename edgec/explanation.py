@@ -12,7 +12,7 @@ from typing import Any
 from edgec.budget import plural
 from edgec.errors import UsageError
 from edgec.graph.channels import ChannelGroups
-from edgec.inspection import analysed
+from edgec.inspection import channel_groups
 from edgec.ops.labels import Batch
 
 
@@ -84,7 +84,7 @@ def explain(
     groups = (
         model
         if isinstance(model, ChannelGroups)
-        else analysed(model, inputs, across_norms, drop_heads)
+        else channel_groups(model, inputs=inputs, across_norms=across_norms, drop_heads=drop_heads)
     )
     atom = _atom(groups, channel)
     unit = int(groups.unit_of[atom])

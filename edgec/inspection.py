@@ -9,7 +9,8 @@ from typing import Any
 import numpy as np
 
 from edgec.foreign import diagnosed
-from edgec.graph.channels import ChannelGroups, channel_groups
+from edgec.graph import channels
+from edgec.graph.channels import ChannelGroups
 from edgec.graph.cost import CostModel, Totals, count, is_weight, node_cost
 from edgec.model import copied, load
 from edgec.ops.view import Fact
@@ -81,17 +82,29 @@ class Inspection:
         return asdict(self)
 
 
-def analysed(
+def channel_groups(
     model: Any,
+    *,
     inputs: Mapping[str, Sequence[int]] | None = None,
     across_norms: bool = False,
     drop_heads: Sequence[str] = (),
 ) -> ChannelGroups:
-    """Loads a model, folds its constants, finds its channel groups."""
+    """Finds the channel groups of a model, its constants folded as for every build.
+
+    Args:
+        model: A path, `package.module:factory`, or a model in memory (see `load`), which is not
+            changed.
+        inputs: Concrete shapes for symbolic inputs.
+        across_norms: Whether channels may go over which a norm takes its statistics (a
+            transformer's embedding width). The statistics are then those of the kept channels,
+            so that removal no longer equals zeroing.
+        drop_heads: Patterns of node names. Attention heads made by such nodes go whole, instead
+            of an equal count of channels of every head.
+    """
     loaded = load(model, inputs={k: tuple(v) for k, v in inputs.items()} if inputs else None)
     with diagnosed(loaded, loaded.graph.name or "the model"):
         model = prepared(copied(loaded), Context())
-        return channel_groups(model, across_norms=across_norms, drop_heads=drop_heads)
+        return channels.channel_groups(model, across_norms=across_norms, drop_heads=drop_heads)
 
 
 def inspect(
@@ -108,7 +121,7 @@ def inspect(
         inputs: Concrete shapes for symbolic inputs.
         across_norms, drop_heads: As for `channel_groups`.
     """
-    groups = analysed(model, inputs, across_norms, drop_heads)
+    groups = channel_groups(model, inputs=inputs, across_norms=across_norms, drop_heads=drop_heads)
     graph, facts = groups.model.graph, groups.facts
     return Inspection(
         {v.name or "": facts[v].shape or () for v in graph.inputs},

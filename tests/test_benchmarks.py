@@ -199,6 +199,26 @@ def test_exponents_of_known_growth(scale: ModuleType) -> None:
     assert scale.exponent(sizes, [1.0 + n**2 / 1e6 for n in sizes]) > 1.5
 
 
+@pytest.mark.parametrize("number", [2, 3])
+def test_exponents_of_few_sizes(scale: ModuleType, number: int) -> None:
+    sizes = [100, 300, 1000][:number]
+    assert scale.exponent(sizes, [n * math.log(n) for n in sizes]) == pytest.approx(1)
+
+
+@pytest.mark.parametrize("option", [["--nodes"], ["--widths", "64"], ["--nodes", "100", "100"]])
+def test_scale_asks_for_two_sizes(
+    scale: ModuleType,
+    option: list[str],
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.setattr(sys, "argv", ["analysis_scale.py", *option])
+    with pytest.raises(SystemExit) as e:
+        scale.main()
+    assert e.value.code == 2
+    assert f"{option[0]}: growth is told from two sizes or more" in capsys.readouterr().err
+
+
 def test_what_contradicts_the_claims_of_scale(scale: ModuleType) -> None:
     def row(size: int, seconds: float, peak: float = 1000.0) -> Any:
         return scale.Figures(size, dict.fromkeys(scale.PARTS, seconds / 6), size, peak, 1000.0)

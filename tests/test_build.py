@@ -25,7 +25,7 @@ from edgec.budget import METRICS
 from edgec.graph.channels import ChannelGroups, Group
 from edgec.graph.cost import Totals, count
 from edgec.graph.facts import facts_of
-from edgec.inspection import analysed
+from edgec.inspection import channel_groups
 from edgec.model import input_shapes
 from edgec.passes.prune.allocate import ALLOCATORS
 from edgec.passes.prune.criteria import CRITERIA
@@ -96,7 +96,7 @@ def meets(report: Report, folder: Path, source: Any, round_to: int) -> None:
         assert result.achieved <= result.bound
     if any(b.achieved is not None and b.achieved >= 0.995 * b.bound for b in report.budgets):
         return
-    groups = analysed(source)
+    groups = channel_groups(source)
     kept = {g["name"]: g["kept"] for g in document(folder, "plan.json")["groups"]}
     for gone in wider(groups, kept, round_to):
         costs = counted(groups, gone)

@@ -12,8 +12,7 @@ from zoo.patterns import PATTERNS
 import edgec
 from edgec.errors import UsageError
 from edgec.explanation import Step, explain
-from edgec.graph.channels import channel_groups
-from edgec.inspection import analysed
+from edgec.inspection import channel_groups
 from edgec.passes.base import Context
 from edgec.passes.names import NameNodes
 
@@ -72,7 +71,7 @@ def test_it_does_not_matter_where_one_starts(start: str, residual: ir.Model) -> 
 
 def test_what_a_channel_goes_with_is_what_a_cut_takes(residual: ir.Model) -> None:
     """The explained channels, and no others, are gone when the unit is removed."""
-    groups = analysed(residual)
+    groups = channel_groups(residual)
     found = explain(groups, "left:2")
     atoms = {b.name: b for b in groups.trace.atoms.batches}
     unit = int(groups.unit_of[atoms["left"].start + 2])
@@ -178,6 +177,6 @@ def test_channels_behind_an_unknown_shape_are_listed(layers: str, channels: dict
 
 
 def test_an_explanation_is_shown_as_text() -> None:
-    text = str(explain(analysed(model_of(RESIDUAL)), "a:0"))
+    text = str(explain(channel_groups(model_of(RESIDUAL)), "a:0"))
     assert text.startswith(" a:0\n")
     assert "free to cut, in the group of" in text

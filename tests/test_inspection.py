@@ -11,13 +11,14 @@ import onnx
 import onnx_ir as ir
 import pytest
 from zoo import model_of
+from zoo.exports import EXPORTS
 from zoo.patterns import PATTERNS
 
 import edgec
 from edgec.errors import UsageError
 from edgec.graph.cost import count
 from edgec.graph.facts import facts_of
-from edgec.inspection import Inspection, analysed, inspect
+from edgec.inspection import Inspection, channel_groups, inspect
 from edgec.model import input_shapes
 
 DIGITS = Path(__file__).resolve().parent.parent / "examples" / "digits" / "digits.onnx"
@@ -75,7 +76,7 @@ def test_groups_and_pins(found: Inspection) -> None:
 def test_what_a_group_holds_is_what_goes_with_it(source: Path | None) -> None:
     """Counted on the model that is left when the group is narrowed to the least."""
     model = source or model_of(NET)
-    found, groups = inspect(model), analysed(model)
+    found, groups = inspect(model), channel_groups(model)
     held = {row.name: row.flops for row in found.groups}
     for group in groups:
         cut = edgec.remove_channels(groups, group.units[1:])
@@ -140,3 +141,15 @@ def test_every_pattern_can_be_inspected_and_written_as_json(pattern: str) -> Non
 def test_a_file_and_a_model_in_memory_are_the_same(tmp_path: Path) -> None:
     onnx.save(ir.to_proto(model_of(NET)), tmp_path / "m.onnx")
     assert inspect(tmp_path / "m.onnx") == inspect(model_of(NET)) == edgec.inspect(model_of(NET))
+
+
+@pytest.mark.parametrize("name", ["resnet18", "cnn_dynamic_batch"])
+def test_groups_are_found_in_a_graph_as_it_is_exported(name: str) -> None:
+    """The public `channel_groups` folds what the exporter leaves to compute, and finds as much."""
+    model = EXPORTS[name]()
+    before = [node.name for node in model.graph]
+    groups = edgec.channel_groups(model)
+    rows = {(row.name, row.channels) for row in inspect(model).groups}
+    assert {(group.name, group.width) for group in groups} == rows
+    assert len(groups) > 2
+    assert [node.name for node in model.graph] == before

@@ -1,4 +1,4 @@
-"""Every fenced block of the README does what it says.
+"""Every fenced block of the README and of the API's page does what it says.
 
 A block's tag says what becomes of it:
 
@@ -8,7 +8,7 @@ A block's tag says what becomes of it:
     sh              set-up, run by `.ci/run` itself: must stand there, line by line
     text            shown only
 
-The blocks run in their order in one folder that holds the examples and nothing else.
+The blocks of a page run in their order in one folder that holds the examples and nothing else.
 """
 
 from __future__ import annotations
@@ -29,20 +29,23 @@ FENCE = re.compile(r"^```(\w+)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 
 @dataclass(frozen=True)
 class Block:
-    """One fenced block: the line it starts on, its tag, its text."""
+    """One fenced block: where it starts, its tag, its text."""
 
-    line: int
+    place: str
     tag: str
     text: str
 
 
-def blocks(text: str) -> list[Block]:
-    """The fenced blocks of a Markdown text, in order."""
+def blocks(page: str) -> list[Block]:
+    """The fenced blocks of a Markdown file, in order."""
+    text = (ROOT / page).read_text()
     found = FENCE.finditer(text)
-    return [Block(text.count("\n", 0, m.start()) + 1, m[1], m[2]) for m in found]
+    return [
+        Block(f"{page} line {text.count(chr(10), 0, m.start()) + 1}", m[1], m[2]) for m in found
+    ]
 
 
-README = blocks((ROOT / "README.md").read_text())
+PAGES = {page: blocks(page) for page in ("README.md", "docs/api.md")}
 
 
 def run(command: list[str], folder: Path) -> subprocess.CompletedProcess[str]:
@@ -82,25 +85,31 @@ def follow(block: Block, folder: Path) -> None:
     if block.tag == "console":
         for command, shown, code in sessions(block.text):
             ran = run(["bash", "-c", command], folder)
-            assert ran.returncode == code, f"README line {block.line}: {command}\n{ran.stdout}"
+            assert ran.returncode == code, f"{block.place}: {command}\n{ran.stdout}"
             missing = first_words(shown) - first_words(ran.stdout.splitlines())
-            assert missing == set(), f"README line {block.line}: {command}\n{ran.stdout}"
+            assert missing == set(), f"{block.place}: {command}\n{ran.stdout}"
         return
     runner = {"bash": ["bash", "-euo", "pipefail", "-c"], "python": [sys.executable, "-c"]}
     ran = run([*runner[block.tag], block.text], folder)
-    assert ran.returncode == 0, f"README line {block.line}\n{ran.stdout}"
+    assert ran.returncode == 0, f"{block.place}\n{ran.stdout}"
 
 
-def test_every_block_has_a_known_tag() -> None:
-    fences = (ROOT / "README.md").read_text().count("\n```")
-    assert fences == 2 * len(README)
-    assert {block.tag for block in README} <= {"bash", "python", "console", "sh", "text"}
-    assert {"python", "console", "sh"} <= {block.tag for block in README}
+@pytest.mark.parametrize("page", PAGES)
+def test_every_block_has_a_known_tag(page: str) -> None:
+    fences = (ROOT / page).read_text().count("\n```")
+    assert fences == 2 * len(PAGES[page])
+    assert {block.tag for block in PAGES[page]} <= {"bash", "python", "console", "sh", "text"}
 
 
-def test_blocks_run_in_order(tmp_path: Path) -> None:
+def test_pages_have_the_blocks_they_are_for() -> None:
+    assert {"python", "console", "sh"} <= {block.tag for block in PAGES["README.md"]}
+    assert {block.tag for block in PAGES["docs/api.md"]} == {"python"}
+
+
+@pytest.mark.parametrize("page", PAGES)
+def test_blocks_run_in_order(page: str, tmp_path: Path) -> None:
     shutil.copytree(ROOT / "examples", tmp_path / "examples")
-    for block in README:
+    for block in PAGES[page]:
         if block.tag not in ("sh", "text"):
             follow(block, tmp_path)
 
@@ -108,18 +117,22 @@ def test_blocks_run_in_order(tmp_path: Path) -> None:
 def test_ci_runs_the_set_up_commands() -> None:
     ran = [line.split("#")[0].strip() for line in (ROOT / ".ci" / "run").read_text().splitlines()]
     asked = [
-        line.split("#")[0].strip() for b in README if b.tag == "sh" for line in b.text.split("\n")
+        line.split("#")[0].strip()
+        for block in PAGES["README.md"]
+        if block.tag == "sh"
+        for line in block.text.split("\n")
     ]
     asked = [line for line in asked if line]
     assert len(asked) == 2
     assert [line for line in ran if line in asked] == asked
 
 
-def test_links_lead_somewhere() -> None:
-    text = (ROOT / "README.md").read_text()
+@pytest.mark.parametrize("page", PAGES)
+def test_links_lead_somewhere(page: str) -> None:
+    text = (ROOT / page).read_text()
     paths = [link for link in re.findall(r"\]\(([^)#]+)", text) if "://" not in link]
     assert paths
-    assert [path for path in paths if not (ROOT / path).exists()] == []
+    assert [path for path in paths if not (ROOT / page).parent.joinpath(path).exists()] == []
 
 
 @pytest.mark.parametrize(
@@ -147,5 +160,5 @@ def test_sessions_reads_console_blocks(
     ],
 )
 def test_a_block_that_lies_is_caught(tag: str, text: str, tmp_path: Path) -> None:
-    with pytest.raises(AssertionError, match="README line 7"):
-        follow(Block(7, tag, text), tmp_path)
+    with pytest.raises(AssertionError, match="page line 7"):
+        follow(Block("page line 7", tag, text), tmp_path)

@@ -38,6 +38,11 @@ def test_public_names_are_exactly_these() -> None:
     assert {name for name in NAMES if not hasattr(edgec, name)} == set()
 
 
+def test_public_names_are_on_their_page() -> None:
+    page = (Path(__file__).resolve().parent.parent / "docs" / "api.md").read_text()
+    assert {name for name in NAMES if f"`edgec.{name}" not in page} == set()
+
+
 def test_public_names_say_what_they_are() -> None:
     undocumented = [
         name for name in sorted(NAMES - {"__version__"}) if not getattr(edgec, name).__doc__

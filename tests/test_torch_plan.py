@@ -18,6 +18,7 @@ from laws.running import run
 from torch import Tensor, nn
 from torch.nn import functional as F
 from zoo import _nets, exports
+from zoo.exporting import enliven, silence
 
 import edgec
 from edgec import torch_plan
@@ -26,7 +27,6 @@ from edgec.graph.channels import ChannelGroups
 from edgec.graph.cut import CutResult
 from edgec.plan import Plan, Slice, Weight
 from edgec.planning import plan_of
-from edgec.preparing import prepared
 
 TOLERANCE = 1e-5
 """Of the largest output: two implementations of every operator."""
@@ -119,19 +119,19 @@ NETS: dict[str, tuple[Callable[[], nn.Module], Callable[[], Tensor]]] = {
 def module_of(make: Callable[[], nn.Module]) -> nn.Module:
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
-        return exports._enliven(make()).eval()
+        return enliven(make()).eval()
 
 
 def exported(module: nn.Module, *inputs: Tensor) -> ir.Model:
     """As `torch.onnx.export(dynamo=True, optimize=False)` writes it."""
-    with exports._silence():
+    with silence():
         program = torch.onnx.export(module, inputs, dynamo=True, optimize=False, verbose=False)
     assert program is not None
     return ir.from_proto(ir.to_proto(program.model))
 
 
 def groups_of(module: nn.Module, *inputs: Tensor, **options: Any) -> ChannelGroups:
-    return edgec.channel_groups(prepared(exported(module, *inputs)), **options)
+    return edgec.channel_groups(exported(module, *inputs), **options)
 
 
 def plan(cut: CutResult) -> Plan:
@@ -166,43 +166,18 @@ def test_replays_the_cut(name: str, seed: int) -> None:
 
 
 def vit() -> nn.Module:
-    return exports._vision(
+    return exports.vision(
         "ViT", image_size=32, patch_size=8, hidden_size=24, num_hidden_layers=2,
         num_attention_heads=3, intermediate_size=40,
     )  # fmt: skip
 
 
-def some_of(groups: ChannelGroups, part: str) -> list[int]:
-    """A third of every group whose name has `part` in it, from the front of every cell."""
-    found = []
-    for group in groups:
-        if part in group.name:
-            for cell in range(group.rows):
-                units = group.units[group.cells == cell]
-                found += units[: max(1, len(units) // 3)].tolist()
-    return found
-
-
-def named_groups(module: nn.Module, *inputs: Tensor) -> tuple[ChannelGroups, dict[str, str]]:
-    """The groups, and group → the weight that its plan cuts along axis 0 and makes it."""
-    groups = groups_of(module, *inputs)
-    made = {}
-    for group in groups:
-        units = [u for c in range(group.rows) for u in group.units[group.cells == c][:1].tolist()]
-        cut = plan(edgec.remove_channels(groups, units))
-        made[group.name] = next(
-            (w.name for w in cut.weights for s in w.slices if s.axis == 0 and "weight" in w.name),
-            "",
-        )
-    return groups, made
-
-
 def test_a_transformer_of_a_library_loses_mlp_width() -> None:
     module, x = module_of(vit), torch.randn(2, 3, 32, 32)
-    groups, made = named_groups(module, x)
-    wide = {g.name: g for g in groups if g.width == 40}
-    assert len(wide) == 2, made
-    removed = [int(u) for g in wide.values() for u in g.units[::3]]
+    groups = groups_of(module, x)
+    wide = [group for group in groups if group.width == 40]
+    assert len(wide) == 2
+    removed = [int(unit) for group in wide for unit in group.units[::3]]
     smaller = check(module, edgec.remove_channels(groups, removed), x)
     assert {m.out_features for m in smaller.modules() if isinstance(m, nn.Linear)} >= {26}
 

@@ -13,7 +13,7 @@ from edgec.graph.channels import channel_groups
 from laws import Found, obey
 
 # pattern: groups, units that can be removed, pins, units that the permutation law moved
-EXPECTED = {
+EXPECTED: dict[str, tuple[int, int, int, int] | None] = {
     "conv_bn_relu": (1, 8, 1, 8),
     "conv_chain_biased": (2, 14, 1, 14),
     "conv1d": (1, 8, 1, 8),
@@ -70,6 +70,7 @@ EXPECTED = {
     "concat_with_input": (1, 6, 1, 6),
     "concat_flatten_linear": (2, 10, 1, 10),
     "pad_channels": (3, 8, 1, 8),
+    "pad_axes": (2, 7, 2, 7),
     "pad_spatial": (1, 8, 1, 8),
     "pixel_shuffle": (1, 2, 1, 2),
     "depth_to_space_dcr": (1, 2, 1, 2),
@@ -109,6 +110,7 @@ EXPECTED = {
     "rms_norm_decomposed": (0, 0, 2, 0),
     "convnext_block": (1, 12, 2, 12),
     "patch_tokens": (2, 17, 1, 17),
+    "two_inputs_two_outputs": (4, 33, 3, 33),
     "attention_separate": (2, 24, 1, 24),
     "attention_fused_qkv": (1, 24, 1, 24),
     "attention_three_then_heads": (1, 24, 1, 24),
@@ -182,6 +184,20 @@ EXPECTED = {
     "fused_matmul_weight_on_the_left": (2, 16, 1, 16),
     "fused_matmul_heads": (2, 27, 1, 27),
     "fused_matmul_batch_behind": (2, 27, 1, 27),
+    "grid_sample": (2, 14, 2, 14),
+    "unfold_linear": (2, 14, 1, 14),
+    "unfold_fold": (1, 6, 1, 6),
+    "fold_of_linear": (2, 16, 1, 16),
+    "deform_conv": (2, 14, 1, 14),
+    "deform_conv_computed_offsets": (3, 22, 3, 22),
+    "non_max_suppression": (2, 14, 2, 14),
+    "swin": (4, 52, 1, 52),
+    "experts_dense": (2, 14, 3, 14),
+    "experts_apart": (4, 30, 2, 30),
+    "experts_top_k": (2, 14, 5, 14),
+    "quantized_chain": None,  # held to the laws alone
+    "quantized_grouped_conv": None,
+    "quantized_depthwise": None,
 }
 
 # Only channels that nothing reads can go from these: masking them changes nothing.
@@ -190,8 +206,8 @@ UNREAD = {"gather_one"}
 
 @pytest.mark.parametrize("name", PATTERNS)
 def test_pattern(name: str) -> None:
-    found = obey(PATTERNS[name]())
-    assert found == Found(*EXPECTED[name], found.changed)
+    found, expected = obey(PATTERNS[name]()), EXPECTED[name]
+    assert expected is None or found == Found(*expected, found.changed)
     assert (found.changed > 0.1) == (found.groups > 0 and name not in UNREAD)
 
 
@@ -240,13 +256,15 @@ DROP_HEADS = {
     "attention_relative": (1, 3, 1, 3),
     "fused_matmul_heads": (1, 3, 1, 3),
     "fused_matmul_batch_behind": (1, 3, 1, 3),
+    "swin": (3, 31, 1, 31),
 }
 
 
 @pytest.mark.parametrize("name", PATTERNS)
 def test_across_norms(name: str) -> None:
     found = obey(PATTERNS[name](), across_norms=True)
-    assert found == Found(*ACROSS_NORMS.get(name, EXPECTED[name]), found.changed)
+    expected = ACROSS_NORMS.get(name, EXPECTED[name])
+    assert expected is None or found == Found(*expected, found.changed)
 
 
 @pytest.mark.parametrize("name", DROP_HEADS)

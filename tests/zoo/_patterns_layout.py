@@ -167,6 +167,17 @@ TEXTS: dict[str, str] = {
   r = Relu(s)
   y = Conv(r, w2)
 }""",
+    "pad_axes": """
+(float[2,3,6,5] x) => (y)
+<float[5,3,1,1] w0, int64[4] pads = {2, -1, 1, 3}, float zero = {0}, int64[2] axes = {-3, 3},
+ float[8,3,1,1] wp, float[4,8,1,1] w1>
+{
+  h = Conv(x, w0)
+  p = Pad(h, pads, zero, axes)
+  s = Conv<pads = [0,0,0,2]>(x, wp)
+  a = Add(p, s)
+  y = Conv(a, w1)
+}""",
     "pad_spatial": """
 (float[2,3,6,5] x) => (y)
 <float[8,3,1,1] w0, int64[8] pads = {0, 0, 1, 1, 0, 0, 1, 1}, float[4,8,3,3] w1>

@@ -169,6 +169,25 @@ TEXTS: dict[str, str] = {
   g = Gather<axis = 1>(s, pick)
   y = MatMul(g, head)
 }""",
+    # An image and a text, each read by the other: scores of both, and the words' own.
+    "two_inputs_two_outputs": """
+(float[2,3,6,5] image, int64[2,4] ids) => (scores, words)
+<float[8,3,3,3] w0, float[10,8] w1, int64[2] hw = {2, 3}, float[11,6] table, float[6,9] w2,
+ float[9,10] w3, int64[1] i1 = {1}, float[10,7] w4, float[9,5] w5>
+{
+  h = Conv(image, w0)
+  a = Relu(h)
+  p = ReduceMean<keepdims = 0>(a, hw)
+  seen = Gemm<transB = 1>(p, w1)
+  e = Gather<axis = 0>(table, ids)
+  t = MatMul(e, w2)
+  b = Relu(t)
+  read = MatMul(b, w3)
+  u = Unsqueeze(seen, i1)
+  both = Mul(read, u)
+  scores = MatMul(both, w4)
+  words = MatMul(b, w5)
+}""",
     "attention_separate": """
 (float[2,5,6] x) => (y)
 <float[6,12] wq, float[6,12] wk, float[6,12] wv, int64[4] heads = {2, 5, 3, 4}, float scale = {0.5},

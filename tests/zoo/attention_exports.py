@@ -1,19 +1,20 @@
 """Attention as `torch.onnx.export(dynamo=True)` writes it today: as many nodes, and as one.
 
 At opset 18 `F.scaled_dot_product_attention` becomes a dozen nodes, from 23 on it is Attention. The
-exporter's noise is left in where `optimize` is off. An export takes seconds; it is made once a run.
+exporter's noise is left in where `optimize` is off.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from functools import cache, partial
-from typing import Any, NamedTuple
+from pathlib import Path
+from typing import NamedTuple
 
 import onnx
 import onnx_ir as ir
 
-from zoo.exports import _enliven, _silence
+from zoo.exporting import cached, exported
 
 
 class _Case(NamedTuple):
@@ -47,24 +48,20 @@ _CASES = {
 
 @cache
 def _proto(name: str) -> onnx.ModelProto:
-    import torch
+    here = Path(__file__)
+    source = here.read_bytes() + here.with_name("_attention_nets.py").read_bytes()
+    return cached(f"attention.{name}", source, lambda: _made(_CASES[name]))
 
+
+def _made(case: _Case) -> onnx.ModelProto:
     from zoo import _attention_nets
 
-    case = _CASES[name]
-    with _silence(), torch.random.fork_rng(devices=[]):
-        torch.manual_seed(0)
-        net: Any = getattr(_attention_nets, case.net)
-        program = torch.onnx.export(
-            _enliven(net()).eval(),
-            _attention_nets.inputs(case.memory),
-            dynamo=True,
-            optimize=case.optimize,
-            opset_version=case.opset,
-            verbose=False,
-        )
-    assert program is not None
-    return ir.to_proto(program.model)
+    return exported(
+        getattr(_attention_nets, case.net),
+        lambda: _attention_nets.inputs(case.memory),
+        optimize=case.optimize,
+        opset=case.opset,
+    )
 
 
 def _export(name: str) -> ir.Model:

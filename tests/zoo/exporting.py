@@ -47,6 +47,7 @@ def exported(
     dynamic: Any = None,
     names: tuple[str, ...] | None = None,
     optimize: bool = False,
+    opset: int = OPSET,
 ) -> onnx.ModelProto:
     """The export of a network, weights seeded; what torch prints on the way is dropped."""
     import torch
@@ -59,7 +60,7 @@ def exported(
             example(),
             dynamo=True,
             optimize=optimize,
-            opset_version=OPSET,
+            opset_version=opset,
             input_names=names,
             dynamic_shapes=dynamic,
             verbose=False,

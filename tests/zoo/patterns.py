@@ -16,10 +16,13 @@ from zoo import (
     _patterns_attention,
     _patterns_conv,
     _patterns_einsum,
+    _patterns_experts,
     _patterns_layout,
+    _patterns_quantized,
     _patterns_recurrent,
     _patterns_runtime,
     _patterns_tokens,
+    _patterns_vision,
     model_of,
 )
 
@@ -31,6 +34,9 @@ _TEXTS = (
     _patterns_einsum.TEXTS,
     _patterns_attention.TEXTS,
     _patterns_runtime.TEXTS,
+    _patterns_vision.TEXTS,
+    _patterns_experts.TEXTS,
+    _patterns_quantized.TEXTS,
 )
 
 PATTERNS: dict[str, Callable[[], ir.Model]] = {
