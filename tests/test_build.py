@@ -26,7 +26,7 @@ from edgec.graph.channels import ChannelGroups, Group
 from edgec.graph.cost import Totals, count
 from edgec.graph.facts import facts_of
 from edgec.inspection import analysed
-from edgec.model import input_shapes
+from edgec.model_inputs import input_shapes
 from edgec.passes.prune.allocate import ALLOCATORS
 from edgec.passes.prune.criteria import CRITERIA
 from edgec.passes.repair import REPAIRS
