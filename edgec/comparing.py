@@ -9,7 +9,7 @@ from edgec.calibration.data import DataSpec, load_data
 from edgec.calibration.moments import runner
 from edgec.compare import Comparison, Difference
 from edgec.errors import UsageError
-from edgec.feeds import input_types, sample_feeds
+from edgec.feeds import input_types, sample_feeds, samples_in
 from edgec.foreign import translated
 from edgec.model import load
 
@@ -57,8 +57,7 @@ def compare_models(
     with translated("the two models"):
         run_a, run_b = (runner(model, list(types), outputs[0]) for model in (a, b))
         for feeds in batches:
-            samples = next((len(v) for v in feeds.values() if v.ndim), 1)
-            comparison.add(run_a(feeds), run_b(feeds), samples)
+            comparison.add(run_a(feeds), run_b(feeds), samples_in(feeds))
     return comparison.result()
 
 

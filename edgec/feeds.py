@@ -12,8 +12,7 @@ from numpy.typing import NDArray
 
 from edgec.calibration.data import Data
 from edgec.errors import UsageError
-from edgec.model import input_shapes, other_shapes
-from edgec.model_inputs import fix_input_shapes, given_shapes
+from edgec.model_inputs import fix_input_shapes, given_shapes, input_shapes, other_shapes
 
 Shape = tuple[int | None, ...]
 _MOST = 1 << 31
@@ -63,12 +62,7 @@ def check_sizes(model: ir.Model) -> None:
         UsageError: An input has too many elements.
     """
     for name, shape in input_shapes(model).items():
-        if prod(shape) > _MOST:
-            raise UsageError(
-                f"input '{name}'",
-                f"would have {'x'.join(map(str, shape))} elements, more than edgec draws",
-                "give a smaller size, or --data",
-            )
+        _check_size(name, shape)
 
 
 def feeds_of_other_sizes(model: ir.Model, seed: int) -> dict[str, NDArray[Any]] | None:
@@ -86,12 +80,7 @@ def random_feeds(
     found: dict[str, NDArray[Any]] = {}
     for name, (dtype, _) in input_types(model).items():
         shape = shapes[name]
-        if prod(shape) > _MOST:
-            raise UsageError(
-                f"input '{name}'",
-                f"would have {'x'.join(map(str, shape))} elements, more than edgec draws",
-                "give a smaller size, or --data",
-            )
+        _check_size(name, shape)
         if np.issubdtype(dtype, np.floating):
             found[name] = rng.standard_normal(shape).astype(dtype)
         elif dtype == np.dtype(bool) or np.issubdtype(dtype, np.integer):
@@ -102,3 +91,17 @@ def random_feeds(
                 f"input '{name}'", f"is {kind}: there are no random values for it", "give --data"
             )
     return found
+
+
+def samples_in(feeds: Mapping[str, NDArray[Any]]) -> int:
+    """How many samples a batch holds, the batch being the first axis."""
+    return next((len(a) for a in feeds.values() if a.ndim), 1)
+
+
+def _check_size(name: str, shape: tuple[int, ...]) -> None:
+    if prod(shape) > _MOST:
+        raise UsageError(
+            f"input '{name}'",
+            f"would have {'x'.join(map(str, shape))} elements, more than edgec draws",
+            "give a smaller size, or --data",
+        )

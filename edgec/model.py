@@ -24,14 +24,13 @@ from onnx_ir.passes.common import InlinePass
 
 from edgec.errors import UnsupportedError, UsageError
 from edgec.model_checks import check_call_tree, check_graph
-from edgec.model_inputs import fix_input_shapes, input_shapes, is_symbolic, other_shapes
+from edgec.model_inputs import fix_input_shapes
 from edgec.model_proto import check_proto
 from edgec.model_stream import pieces
 from edgec.model_tensors import check_weights, forget_weights, release_pages
 
 __all__ = [
-    "copied", "forget_weights", "input_shapes", "is_symbolic", "load", "other_shapes",
-    "release_pages", "save", "to_bytes",
+    "copied", "forget_weights", "load", "release_pages", "save", "to_bytes",
 ]  # fmt: skip
 
 # A protobuf ends at 2 GiB. Well below, one file is handier than two.
@@ -55,8 +54,9 @@ def load(
             nn.Module; or a model in memory. A model in memory is not changed: the result is
             another object that shares its weights. External data of an onnx.ModelProto are looked
             for in the working directory.
-        inputs: Input name → shape. Fixes symbolic dims for this run (`input_shapes` tells them);
-            the graph itself stays symbolic. A factory is traced with these shapes.
+        inputs: Input name → shape. Fixes symbolic dims for this run (`input_shapes` of
+            `edgec.model_inputs` tells them); the graph itself stays symbolic. A factory is traced
+            with these shapes.
 
     Raises:
         UsageError: The source is missing or malformed, or does not fit `inputs`.

@@ -6,9 +6,9 @@ indices per block, the last of those axes running fastest.
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from math import prod
-from typing import Protocol
 
 import numpy as np
 
@@ -18,60 +18,63 @@ Kept = tuple[int, ...] | tuple[tuple[int, ...], ...]
 Rows = tuple[tuple[int, int], ...]
 
 
-class Keeping(Protocol):
-    """What is kept along one axis of an array."""
-
-    @property
-    def axis(self) -> int:
-        """The axis that shrinks."""
-
-    @property
-    def rows(self) -> Rows:
-        """The axes whose blocks keep indices of their own."""
-
-    def mask(self, shape: Sequence[int]) -> np.ndarray:
-        """bool, broadcastable to `shape`: True where an element is kept."""
-
-
 def blocks_of(kept: Kept, rows: Rows) -> tuple[tuple[int, ...], ...]:
     """The kept indices of every block; a single block without rows."""
     return kept if rows else (kept,)  # type: ignore[return-value]
 
 
-def pattern(
-    where: str,
-    axis: int,
-    size: int,
-    blocks: Sequence[Sequence[int]],
-    rows: Rows,
-    shape: Sequence[int],
-) -> np.ndarray:
-    """bool, broadcastable to `shape`: True where an element is kept.
+class Along(ABC):
+    """Indices kept along one axis of an array: what the parts of a plan share.
 
-    Errors:
-        UsageError: an array of that shape is not one they can be about; `where` is its subject.
+    Attributes:
+        axis: The axis that shrinks.
+        size: Its length before the cut.
+        kept: Increasing original indices; one tuple of them per block when `rows` is set.
+        rows: (axis, blocks) of each axis that is divided into blocks with their own indices.
     """
-    axes = [axis, *(other for other, _ in rows)]
-    if max(axes) >= len(shape) or shape[axis] != size:
-        raise UsageError(where, f"does not fit an array of shape {list(shape)}")
-    for other, count in rows:
-        if shape[other] % count:
-            raise UsageError(where, f"{count} blocks do not divide axis {other} of {list(shape)}")
-    # One row of the table per block; its first axes are the blocks, its last is `axis`.
-    table = np.zeros((prod(count for _, count in rows), size), bool)
-    for row, kept in zip(table, blocks, strict=True):
-        row[list(kept)] = True
-    table = table.reshape([count for _, count in rows] + [size])
-    for position, (other, count) in enumerate(rows):
-        table = np.repeat(table, shape[other] // count, axis=position)
-    order = sorted(range(len(rows) + 1), key=[*axes[1:], axis].__getitem__)
-    full = [1] * len(shape)
-    for other in axes:
-        full[other] = shape[other]
-    return table.transpose(order).reshape(full)
+
+    axis: int
+    size: int
+    kept: Kept
+    rows: Rows
+
+    @property
+    @abstractmethod
+    def where(self) -> str:
+        """Its place in the plan: the subject of errors."""
+
+    def blocks(self) -> tuple[tuple[int, ...], ...]:
+        """The kept indices of every block; a single block when `rows` is not set."""
+        return blocks_of(self.kept, self.rows)
+
+    def mask(self, shape: Sequence[int]) -> np.ndarray:
+        """bool, broadcastable to `shape` (of the original array): True where an element is kept.
+
+        Errors:
+            UsageError: An array of that shape is not one this can be about.
+        """
+        axes = [self.axis, *(other for other, _ in self.rows)]
+        if max(axes) >= len(shape) or shape[self.axis] != self.size:
+            raise UsageError(self.where, f"does not fit an array of shape {list(shape)}")
+        for other, count in self.rows:
+            if shape[other] % count:
+                fact = f"{count} blocks do not divide axis {other} of {list(shape)}"
+                raise UsageError(self.where, fact)
+        # One row of the table per block; its first axes are the blocks, its last is `axis`.
+        table = np.zeros((prod(count for _, count in self.rows), self.size), bool)
+        for row, kept in zip(table, self.blocks(), strict=True):
+            row[list(kept)] = True
+        table = table.reshape([count for _, count in self.rows] + [self.size])
+        for position, (other, count) in enumerate(self.rows):
+            table = np.repeat(table, shape[other] // count, axis=position)
+        order = sorted(range(len(axes)), key=[*axes[1:], self.axis].__getitem__)
+        full = [1] * len(shape)
+        for other in axes:
+            full[other] = shape[other]
+        return table.transpose(order).reshape(full)
 
 
-def taken(array: np.ndarray, cuts: Sequence[Keeping], subject: str = "plan") -> np.ndarray:
+def taken(array: np.ndarray, cuts: Sequence[Along], subject: str = "plan") -> np.ndarray:
     """`array` without the indices that any of the cuts drops.
 
     Errors:

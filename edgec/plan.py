@@ -36,14 +36,14 @@ import numpy as np
 
 from edgec.document import Place, is_int
 from edgec.errors import UsageError
-from edgec.patterns import Kept, Rows, blocks_of, pattern
+from edgec.patterns import Along, Kept, Rows, blocks_of
 
 FORMAT = 1
 Role = Literal["in", "out", "both"]
 
 
 @dataclass(frozen=True)
-class Cut:
+class Cut(Along):
     """Indices kept along one axis of one original initializer.
 
     Args:
@@ -68,22 +68,14 @@ class Cut:
     input: int
     rows: Rows = ()
 
-    def blocks(self) -> tuple[tuple[int, ...], ...]:
-        """The kept indices of every block; a single block when `rows` is not set."""
-        return blocks_of(self.kept, self.rows)
-
-    def mask(self, shape: Sequence[int]) -> np.ndarray:
-        """bool, broadcastable to `shape` (of the original array): True where an element is kept.
-
-        Errors:
-            UsageError: `shape` is not one this cut can be about.
-        """
-        where = f"plan: cut of '{self.initializer}' axis {self.axis}"
-        return pattern(where, self.axis, self.size, self.blocks(), self.rows, shape)
+    @property
+    def where(self) -> str:
+        """Its place in the plan."""
+        return f"plan: cut of '{self.initializer}' axis {self.axis}"
 
 
 @dataclass(frozen=True)
-class Mask:
+class Mask(Along):
     """Indices kept along one axis of an activation across whose channels a node mixes.
 
     Args:
@@ -105,23 +97,19 @@ class Mask:
     rows: Rows = ()
     periods: Rows = ()
 
-    def blocks(self) -> tuple[tuple[int, ...], ...]:
-        """The kept indices of every block; a single block when `rows` is not set."""
-        return blocks_of(self.kept, self.rows)
+    @property
+    def where(self) -> str:
+        """Its place in the plan."""
+        return f"plan: mask of input {self.input} of '{self.node}'"
 
     def mask(self, shape: Sequence[int]) -> np.ndarray:
-        """bool, broadcastable to `shape` (of the original activation): True where kept.
-
-        Errors:
-            UsageError: `shape` is not one this mask can be about.
-        """
-        where = f"plan: mask of input {self.input} of '{self.node}'"
+        """As of every `Along`, repeated where the activation is longer than what was analysed."""
         one, times = list(shape), [1] * len(shape)
         for axis, length in self.periods:
             if axis >= len(shape) or shape[axis] % length:
-                raise UsageError(where, f"does not fit an array of shape {list(shape)}")
+                raise UsageError(self.where, f"does not fit an array of shape {list(shape)}")
             one[axis], times[axis] = length, shape[axis] // length
-        return np.tile(pattern(where, self.axis, self.size, self.blocks(), self.rows, one), times)
+        return np.tile(super().mask(one), times)
 
 
 @dataclass(frozen=True)
@@ -144,7 +132,7 @@ class Norm:
 
 
 @dataclass(frozen=True)
-class Slice:
+class Slice(Along):
     """Indices kept along one axis of an initializer, whoever reads it.
 
     Args:
@@ -159,18 +147,10 @@ class Slice:
     kept: Kept
     rows: Rows = ()
 
-    def blocks(self) -> tuple[tuple[int, ...], ...]:
-        """The kept indices of every block; a single block when `rows` is not set."""
-        return blocks_of(self.kept, self.rows)
-
-    def mask(self, shape: Sequence[int]) -> np.ndarray:
-        """bool, broadcastable to `shape` (of the original array): True where an element is kept.
-
-        Errors:
-            UsageError: `shape` is not one this slice can be about.
-        """
-        where = f"plan: slice of axis {self.axis}"
-        return pattern(where, self.axis, self.size, self.blocks(), self.rows, shape)
+    @property
+    def where(self) -> str:
+        """Its place in the plan."""
+        return f"plan: slice of axis {self.axis}"
 
 
 @dataclass(frozen=True)

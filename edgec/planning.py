@@ -13,7 +13,7 @@ from edgec.graph.channels import ChannelGroups
 from edgec.graph.cut import CutResult
 from edgec.graph.widths import Line, lines_of
 from edgec.graph.widths import Mask as Alive
-from edgec.model import is_symbolic
+from edgec.model_inputs import is_symbolic
 from edgec.ops.tracing import Mix, Use
 from edgec.patterns import Kept, Rows
 from edgec.plan import Cut, Group, Mask, Norm, Plan, Role

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from edgec.calibration.moments import runner
 from edgec.compare import Comparison, Difference
 from edgec.errors import UnsupportedError, UsageError, VerificationError
-from edgec.feeds import feeds_of_other_sizes
+from edgec.feeds import feeds_of_other_sizes, samples_in
 from edgec.foreign import translated
 from edgec.graph.cut import CutResult
 from edgec.graph.mask import masked_model
@@ -30,10 +30,6 @@ Feeds = Mapping[str, NDArray[Any]]
 def _outputs(model: ir.Model, feeds: Feeds, *, optimise: bool = False) -> dict[str, NDArray[Any]]:
     names = [v.name or "" for v in model.graph.outputs]
     return dict(runner(model, list(feeds), names, optimise=optimise)(feeds))
-
-
-def _samples(feeds: Feeds) -> int:
-    return next((len(a) for a in feeds.values() if a.ndim), 1)
 
 
 @dataclass(frozen=True)
@@ -129,7 +125,7 @@ def _differences(
     a: Mapping[str, NDArray[Any]], b: Mapping[str, NDArray[Any]], feeds: Feeds
 ) -> list[Difference]:
     comparison = Comparison()
-    comparison.add(a, b, _samples(feeds))
+    comparison.add(a, b, samples_in(feeds))
     return comparison.result()
 
 

@@ -15,7 +15,7 @@ import numpy as np
 import onnx_ir as ir
 
 from edgec.graph.facts import Facts, facts_of
-from edgec.model import input_shapes, other_shapes
+from edgec.model_inputs import input_shapes, other_shapes
 from edgec.passes.base import Context, Pass
 from edgec.passes.fold import sweep
 

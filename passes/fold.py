@@ -23,7 +23,7 @@ from edgec.graph.cost import is_weight
 from edgec.graph.facts import Facts, evaluate, facts_of
 from edgec.graph.nodes import UNFOLDED, runs_graphs
 from edgec.graph.origin import note_origins
-from edgec.model import input_shapes, other_shapes
+from edgec.model_inputs import input_shapes, other_shapes
 from edgec.ops.view import Fact
 from edgec.passes.base import Context, Pass
 

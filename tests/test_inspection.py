@@ -19,7 +19,7 @@ from edgec.errors import UsageError
 from edgec.graph.cost import count
 from edgec.graph.facts import facts_of
 from edgec.inspection import Inspection, channel_groups, inspect
-from edgec.model import input_shapes
+from edgec.model_inputs import input_shapes
 
 DIGITS = Path(__file__).resolve().parent.parent / "examples" / "digits" / "digits.onnx"
 NET = """

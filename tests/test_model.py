@@ -17,6 +17,7 @@ from zoo import model_of
 from edgec import model as models
 from edgec import model_inputs, model_proto, model_tensors
 from edgec.errors import EdgecError, UnsupportedError, UsageError
+from edgec.model_inputs import input_shapes
 
 Edit = Callable[[onnx.ModelProto], None]
 
@@ -102,7 +103,7 @@ def test_a_model_in_memory_is_not_changed() -> None:
     assert len(original.graph.inputs) == 2
     assert dict(original.meta) == {}
     assert models.to_bytes(from_ir) == models.to_bytes(from_proto)
-    assert models.input_shapes(models.load(from_ir)) == {"x": (2, 3, 4, 4)}
+    assert input_shapes(models.load(from_ir)) == {"x": (2, 3, 4, 4)}
 
 
 def test_the_long_name_of_the_standard_domain(tmp_path: Path) -> None:
@@ -567,26 +568,26 @@ def _two_inputs() -> onnx.ModelProto:
 def test_given_shapes_fix_dims_for_the_run_only() -> None:
     plain = models.load(_two_inputs())
     fixed = models.load(_two_inputs(), inputs={"x": (2, 5, 8)})
-    assert models.input_shapes(fixed) == {"x": (2, 5, 8), "mask": (2, 5, 1)}
-    assert models.input_shapes(fixed, default_batch=9) == {"x": (2, 5, 8), "mask": (2, 5, 1)}
+    assert input_shapes(fixed) == {"x": (2, 5, 8), "mask": (2, 5, 1)}
+    assert input_shapes(fixed, default_batch=9) == {"x": (2, 5, 8), "mask": (2, 5, 1)}
     assert models.to_bytes(fixed) == models.to_bytes(plain)
     with pytest.raises(UsageError, match=r"(?s)input 'x'.*'S'.*--input x=1x128x8"):
-        models.input_shapes(plain)
+        input_shapes(plain)
 
 
 def test_an_open_first_axis_is_the_batch() -> None:
     model = models.load(proto())
-    assert models.input_shapes(model) == {"x": (1, 3, 4, 4)}
-    assert models.input_shapes(model, default_batch=7) == {"x": (7, 3, 4, 4)}
-    assert models.input_shapes(models.load(proto(batch="5")), 7) == {"x": (5, 3, 4, 4)}
+    assert input_shapes(model) == {"x": (1, 3, 4, 4)}
+    assert input_shapes(model, default_batch=7) == {"x": (7, 3, 4, 4)}
+    assert input_shapes(models.load(proto(batch="5")), 7) == {"x": (5, 3, 4, 4)}
 
 
 def test_an_input_without_rank() -> None:
     model = proto()
     model.graph.input[0].type.tensor_type.ClearField("shape")
     with pytest.raises(UsageError, match="no known rank"):
-        models.input_shapes(models.load(model))
-    assert models.input_shapes(models.load(model, inputs={"x": (1, 3, 9, 9)}))["x"][3] == 9
+        input_shapes(models.load(model))
+    assert input_shapes(models.load(model, inputs={"x": (1, 3, 9, 9)}))["x"][3] == 9
 
 
 @pytest.mark.parametrize(

@@ -20,6 +20,7 @@ from torch import nn
 from edgec import model as models
 from edgec import torch_import
 from edgec.errors import UnsupportedError, UsageError
+from edgec.model_inputs import input_shapes
 from edgec.torch_archive import read_program
 
 
@@ -111,7 +112,7 @@ def test_an_archive_computes_what_torch_computes(
     assert made == ["Conv", "BatchNormalization", "Relu", "Split", "Concat", "ReduceMean", "Gemm"]
     parameters = set(net().state_dict()) - {"norm.num_batches_tracked"}
     assert parameters <= set(model.graph.initializers)
-    assert models.input_shapes(model, default_batch=5) == {"x": (5, 3, 8, 8)}
+    assert input_shapes(model, default_batch=5) == {"x": (5, 3, 8, 8)}
     x = sample(5, 3, 8, 8)
     expected = net().eval()(x).detach().numpy()
     np.testing.assert_allclose(outputs(models.to_bytes(model), x=x.numpy()), expected, 1e-5, 1e-5)
@@ -132,7 +133,7 @@ def test_a_factory_computes_what_torch_computes(
     model = models.load("user_code:Make.net", inputs={name: (2, 3, 8, 8)})
     assert capfd.readouterr() == ("", "")
     assert sys.path == path
-    assert models.input_shapes(model) == {name: (2, 3, 8, 8)}
+    assert input_shapes(model) == {name: (2, 3, 8, 8)}
     assert [n.op_type for n in model.graph].count("BatchNormalization") == 1
     x = sample(2, 3, 8, 8)
     expected = net().eval()(x).detach().numpy()

@@ -20,7 +20,7 @@ from edgec.graph.deadline import Clock
 from edgec.graph.facts import Facts, facts_of
 from edgec.graph.rows import Rows, class_of
 from edgec.graph.trace import trace_labels
-from edgec.model import input_shapes
+from edgec.model_inputs import input_shapes
 from edgec.ops.labels import Box, Factor, Ids
 from edgec.ops.tracing import Freedom, Trace
 

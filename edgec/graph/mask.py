@@ -19,7 +19,8 @@ import onnx_ir as ir
 from edgec.graph.channels import ChannelGroups
 from edgec.graph.names import Names
 from edgec.graph.widths import Line, Mask, lines_of
-from edgec.model import copied, is_symbolic
+from edgec.model import copied
+from edgec.model_inputs import is_symbolic
 from edgec.ops.tracing import Norm
 
 

@@ -18,8 +18,9 @@ from edgec.calibration.evaluate import Metric, find_metric
 from edgec.feeds import check_sizes, fix_shapes_by_sample, input_types, sample_feeds
 from edgec.graph.cost import Totals, count
 from edgec.graph.facts import facts_of
-from edgec.model import copied, input_shapes, to_bytes
+from edgec.model import copied, to_bytes
 from edgec.model import load as load_model
+from edgec.model_inputs import input_shapes
 from edgec.preflight import check_labels
 from edgec.preparing import prepared
 from edgec.report import summary

@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 import gc
-from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-import numpy as np
 import onnx_ir as ir
 
 from edgec.budget import human
 from edgec.compare import Comparison, Difference
+from edgec.feeds import samples_in
 from edgec.model import forget_weights, load, release_pages
 from edgec.passes.fuse import FuseBatchNorm
 from edgec.stages.job import Job
@@ -64,7 +63,7 @@ def lower(job: Job, loaded: Loaded, model: ir.Model, folder: Path, scratch: Path
         gc.collect()
         original = _lower_original(job, loaded, scratch / "original")
         drift = Comparison()
-        drift.add(original.runner.run(feeds), result.runner.run(feeds), _samples(feeds))
+        drift.add(original.runner.run(feeds), result.runner.run(feeds), samples_in(feeds))
         job.say(
             f"{job.target.backend} · {human(original.bytes, 'size')} → "
             f"{human(result.bytes, 'size')} · loaded, run and compared"
@@ -88,7 +87,3 @@ def _lower_original(job: Job, loaded: Loaded, folder: Path) -> Artifact:
     for model in (loaded.original, loaded.model):  # the original is a file from here on
         forget_weights(model)
     return Artifact(job.target.load(artifact), sum(f.stat().st_size for f in artifact.files))
-
-
-def _samples(feeds: Mapping[str, np.ndarray]) -> int:
-    return next((len(a) for a in feeds.values() if a.ndim), 1)

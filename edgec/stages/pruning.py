@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from edgec.budget import plural
 from edgec.graph.cut import CutResult
-from edgec.model import is_symbolic
+from edgec.model_inputs import is_symbolic
 from edgec.passes.prune.feasibility import Preparation
 from edgec.passes.prune.prune import PruneRecord
 from edgec.passes.repair import biases_to_come

@@ -11,7 +11,7 @@ from edgec.errors import BudgetError
 from edgec.graph.cost import Totals, count
 from edgec.graph.cut import CutResult
 from edgec.graph.facts import facts_of
-from edgec.model import input_shapes
+from edgec.model_inputs import input_shapes
 from edgec.passes import repair as repairs
 from edgec.passes.repair import RepairRecord
 from edgec.stages.job import Job

@@ -10,7 +10,7 @@ from zoo import feeds_of, model_of, run
 from zoo.patterns import PATTERNS
 
 from edgec.graph.facts import facts_of
-from edgec.model import input_shapes
+from edgec.model_inputs import input_shapes
 from edgec.ops.view import Fact
 
 

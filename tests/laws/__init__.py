@@ -26,7 +26,7 @@ from edgec.graph.cut import CutResult, remove_channels
 from edgec.graph.facts import facts_of
 from edgec.graph.lint import lint
 from edgec.graph.mask import masked_model
-from edgec.model import input_shapes
+from edgec.model_inputs import input_shapes
 from edgec.passes.base import Context
 from laws.permutation import permuted
 from laws.running import Array, Feeds, Lean, lean, outputs_of, run

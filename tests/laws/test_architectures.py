@@ -14,7 +14,7 @@ from edgec.graph.channels import ChannelGroups, channel_groups
 from edgec.graph.cost import count
 from edgec.graph.facts import facts_of
 from edgec.graph.widths import Mask
-from edgec.model import input_shapes
+from edgec.model_inputs import input_shapes
 from edgec.passes.base import Context
 from edgec.passes.prune.prune import Prune
 from laws import obey, prepared

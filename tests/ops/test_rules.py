@@ -20,7 +20,7 @@ from edgec.errors import EdgecError
 from edgec.graph.channels import channel_groups
 from edgec.graph.cost import CostModel, node_cost
 from edgec.graph.facts import facts_of
-from edgec.model import input_shapes
+from edgec.model_inputs import input_shapes
 from edgec.ops import RULES, rule_for
 from edgec.ops.repairing import RepairContext
 from edgec.ops.rule import OpRule

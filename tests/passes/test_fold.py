@@ -12,7 +12,7 @@ from edgec.graph.channels import channel_groups
 from edgec.graph.cost import count
 from edgec.graph.cut import remove_channels
 from edgec.graph.facts import facts_of
-from edgec.model import input_shapes
+from edgec.model_inputs import input_shapes
 from edgec.passes.base import Context
 from edgec.passes.fold import Fold
 
