@@ -159,7 +159,7 @@ class Histogram:
     @property
     def edges(self) -> Floats:
         """float64[BINS + 1], the ends of the bins."""
-        return (self.first + np.arange(BINS + 1)) * self.width
+        return np.arange(self.first, self.first + BINS + 1, dtype=np.float64) * self.width
 
     @property
     def std(self) -> float:

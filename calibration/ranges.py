@@ -23,9 +23,9 @@ from edgec.calibration.watch import Feeds, Seen, Watch
 from edgec.errors import UsageError
 from edgec.suggest import check_known
 
-_BATCH_BYTES = 4 << 20  # of the widest tensor: larger batches gain no time and take memory
+_BATCH_BYTES = 2 << 20  # of the widest tensor: larger batches gain no time and take memory
 _LARGEST_BATCH = 64
-_VALUES = 1 << 19  # to take of each tensor, over all samples
+_VALUES = 1 << 18  # to take of each tensor, over all samples
 _ROWS = 32  # rows that go into a histogram at once
 
 
@@ -54,7 +54,7 @@ def observe(
     first = next(batches_of(model, data, 1), None)
     if first is None:
         raise UsageError("calibration data", "hold no full batch", "give more samples")
-    count = len(data) if isinstance(data, Sized) else samples or _VALUES // 1024
+    count = len(data) if isinstance(data, Sized) else samples or _VALUES // 512
     taken = min(max(_VALUES // max(min(count, samples or count), 1), 256), 8192)
     workers = _cores()
     watch = Watch(model, names, first, taken=taken, threads=1)

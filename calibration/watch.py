@@ -68,14 +68,17 @@ class Watch:
     ) -> None:
         values = _checked(model, names)
         part = part_of(model, [v.name or "" for v in model.graph.inputs], values)
-        _infer(part, feeds)
         self.names = tuple(values)
-        self.widest = max((_row(v) * int(v.dtype.itemsize) for n in part.graph for v in n.outputs
-                           if v.shape is not None and v.dtype is not None and _is_static(v)),
-                          default=1)  # fmt: skip
-        self._rows = _row_sizes(model, part, self.names, feeds)
+        shapes = _shapes(part, feeds)
+        shapes |= _found_by_running(model, [n for n in self.names if n not in shapes], feeds)
+        for name in self.names:
+            if 0 in shapes[name]:
+                raise UnsupportedError(f"activation '{name}'", "has no elements", "leave it out")
+        self.widest = 4 * max(math.prod(shape[1:]) for shape in shapes.values())
+        self._rows = [math.prod(shapes[name][1:]) for name in self.names]
         self._steps = np.asarray([_step(size, taken) for size in self._rows], np.int64)
-        _add_statistics(part, self.names, self._rows, self._steps)
+        scalars = {name for name in self.names if not shapes[name]}
+        _add_statistics(part, self.names, scalars, self._rows, self._steps)
         self._session: ort.InferenceSession = open_session(part, threads=threads)
         self._inputs = [v.name for v in self._session.get_inputs() if v.name != _STARTS]
         self._outputs = [v.name for v in self._session.get_outputs()]
@@ -112,56 +115,52 @@ def _checked(model: ir.Model, names: Collection[str]) -> list[str]:
     return list(dict.fromkeys(names))
 
 
-def _infer(part: ir.Model, feeds: Feeds) -> None:
-    """Shapes of all values for these feeds, as far as they follow from the graph."""
-    for value in part.graph.inputs:
+def _shapes(part: ir.Model, feeds: Feeds) -> dict[str, tuple[int, ...]]:
+    """Shapes of values for these feeds, where they follow from the graph; it then states none."""
+    outputs = [value for node in part.graph for value in node.outputs]
+    stated = {value: value.shape for value in part.graph.inputs}
+    for value in outputs:
+        value.shape = None
+    for value in stated:
         value.shape = ir.Shape(feeds[value.name or ""].shape)
-    for node in part.graph:
-        for value in node.outputs:
-            value.shape = None  # those declared may be for another batch
     ShapeInferencePass(check_type=False, data_prop=True)(part)
-
-
-def _row_sizes(model: ir.Model, part: ir.Model, names: Collection[str], feeds: Feeds) -> list[int]:
-    """Elements per row of each value: those of axis 1 and on."""
-    known = {v.name: v for v in part.graph.inputs} | {
-        v.name: v for node in part.graph for v in node.outputs
+    known = {
+        value.name or "": tuple(value.shape.numpy())
+        for value in (*stated, *outputs)
+        if value.shape is not None and all(isinstance(size, int) for size in value.shape)
     }
-    unknown = [n for n in names if not _is_static(known[n])]
-    shapes = {}
-    if unknown:
-        inputs = [v.name or "" for v in model.graph.inputs]
-        session = open_session(part_of(model, inputs, unknown))
-        wanted = {v.name: feeds[v.name] for v in session.get_inputs()}
-        shapes = {n: a.shape for n, a in zip(unknown, session.run(unknown, wanted), strict=True)}
-    sizes = []
-    for name in names:
-        shape = shapes.get(name) or tuple(known[name].shape.numpy())  # type: ignore[union-attr]
-        if 0 in shape:
-            raise UnsupportedError(f"activation '{name}'", "has no elements", "leave it out")
-        sizes.append(math.prod(shape[1:]))
-    return sizes
+    for value in outputs:
+        value.shape = None
+    for value, shape in stated.items():
+        value.shape = shape
+    return known
 
 
-def _is_static(value: ir.Value) -> bool:
-    return value.shape is not None and all(isinstance(d, int) for d in value.shape)
-
-
-def _row(value: ir.Value) -> int:
-    assert value.shape is not None
-    return math.prod(value.shape.numpy()[1:])
+def _found_by_running(
+    model: ir.Model, names: list[str], feeds: Feeds
+) -> dict[str, tuple[int, ...]]:
+    """Shapes of values for these feeds."""
+    if not names:
+        return {}
+    session = open_session(part_of(model, [v.name or "" for v in model.graph.inputs], names))
+    wanted = {v.name: feeds[v.name] for v in session.get_inputs()}
+    return {n: a.shape for n, a in zip(names, session.run(names, wanted), strict=True)}
 
 
 def _step(size: int, taken: int) -> int:
-    """Distance between the elements taken of a row: no divisor of anything that repeats in it."""
+    """Distance between the elements taken of a row; it goes into no length that repeats in it."""
     step = max(size // taken, 1)
-    while step > 1 and math.gcd(step, size) > 1:
-        step -= 1
+    while math.gcd(step, size) > 1:
+        step += 1
     return step
 
 
 def _add_statistics(
-    part: ir.Model, names: Collection[str], rows: list[int], steps: NDArray[np.int64]
+    part: ir.Model,
+    names: Collection[str],
+    scalars: Collection[str],
+    rows: list[int],
+    steps: NDArray[np.int64],
 ) -> None:
     """Makes four outputs of each value: the fields of `Seen`."""
     graph = part.graph
@@ -189,12 +188,13 @@ def _add_statistics(
         value.type = ir.TensorType(ir.DataType.FLOAT)
         graph.outputs.append(value)
 
-    by_row, axis = constant("by_row", [0, -1]), constant("axis", [1])
+    by_row, by_one = constant("by_row", [0, -1]), constant("by_one", [1, 1])
+    axis = constant("axis", [1])
     for i, name in enumerate(names):
         value = values[name]
         if value.dtype is not ir.DataType.FLOAT:
             value = add("Cast", [value], f"{name}/float", to=ir.DataType.FLOAT)
-        shape = by_row if value.shape is None or len(value.shape) else constant("scalar", [1, 1])
+        shape = by_one if name in scalars else by_row
         flat = add("Reshape", [value, shape], f"{name}/rows")
         for op in ("ReduceMin", "ReduceMax", "ReduceMean"):
             if graph.opset_imports[""] < _AXES_ARE_INPUTS:
