@@ -9,21 +9,17 @@ position_spread   standard deviations per output position, on one batch
 from __future__ import annotations
 
 import math
-import tempfile
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence, Sized
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any, Protocol
 
 import numpy as np
 import onnx_ir as ir
-import onnxruntime as ort  # type: ignore[import-untyped, unused-ignore]
 from numpy.typing import NDArray
-from onnx_ir.convenience import extract
 
 from edgec.calibration.patches import Window, patch_spread
+from edgec.calibration.session import open_session, part_of
 from edgec.errors import UnsupportedError, UsageError
-from edgec.model import release_pages, to_bytes
 
 Array = NDArray[Any]
 Floats = NDArray[np.float64]
@@ -33,8 +29,6 @@ Axes = int | tuple[int, ...]
 
 WEIGHTED = ("Conv", "ConvTranspose", "Gemm", "MatMul")
 RECURRENT = ("LSTM", "GRU", "RNN")
-_QUIET = 4  # errors reach us as exceptions; ONNX Runtime need not print them too
-_MAPPED_BYTES = 8 << 20  # weights from here on go through a file, which a session maps: no copies
 
 
 class Batches(Protocol):
@@ -185,24 +179,14 @@ def _session(
     like: Mapping[str, Array],
     optimise: bool,
 ) -> Run:
-    try:
-        graph = extract(model.graph, list(inputs), list(wanted))
-    except ValueError as error:
-        raise UsageError("intermediate values", str(error), "name values of the model") from error
-    unused = [v for v in graph.inputs if not v.uses()]
-    for value in unused:
-        graph.inputs.remove(value)
-    for value in graph.inputs:
+    part = part_of(model, inputs, wanted)
+    for value in part.graph.inputs:
         array = like.get(value.name or "")
         if array is not None:
             value.type = ir.TensorType(ir.DataType.from_numpy(array.dtype))
             value.shape = ir.Shape([None] * array.ndim)
-    for value in graph.outputs:
-        value.shape = None  # a declared batch size need not be the one that runs
-    part = ir.Model(graph, ir_version=model.ir_version)
-    part.meta.update(model.meta)
-    names = [v.name or "" for v in graph.inputs]
-    session = _load(part, optimise)
+    names = [v.name or "" for v in part.graph.inputs]
+    session = open_session(part, optimise=optimise)
 
     def run(feeds: Mapping[str, Array]) -> dict[str, Array]:
         values = session.run(list(wanted), {name: feeds[name] for name in names})
@@ -212,22 +196,6 @@ def _session(
         return dict(zip(wanted, values, strict=True))
 
     return run
-
-
-def _load(model: ir.Model, optimise: bool) -> Any:
-    options = ort.SessionOptions()
-    if not optimise:
-        options.graph_optimization_level = ort.GraphOptimizationLevel.ORT_DISABLE_ALL
-    options.log_severity_level = _QUIET
-    providers = ["CPUExecutionProvider"]
-    weights = [v.const_value for v in model.graph.initializers.values()]
-    if sum(tensor.nbytes for tensor in weights if tensor is not None) < _MAPPED_BYTES:
-        return ort.InferenceSession(to_bytes(model), options, providers=providers)
-    with tempfile.TemporaryDirectory() as folder:
-        path = Path(folder, "model.onnx")
-        ir.save(model, path, format="protobuf", external_data="model.onnx.data")
-        release_pages(model)
-        return ort.InferenceSession(str(path), options, providers=providers)
 
 
 # --- what layers with weights see --------------------------------------------------------------

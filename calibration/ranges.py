@@ -1,0 +1,135 @@
+"""From samples to grids: the values that a model computes are observed once, in one pass over the
+samples; any number of ranges can then be chosen.
+
+Memory does not depend on the number of samples. Each core runs batches of its own, as small as
+pays, and one session holds the weights for all.
+"""
+
+from __future__ import annotations
+
+import os
+from collections import deque
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sized
+from concurrent.futures import Future, ThreadPoolExecutor
+
+import numpy as np
+import onnx_ir as ir
+
+from edgec.calibration.grid import Grid, Scheme
+from edgec.calibration.histogram import Histogram
+from edgec.calibration.moments import Batches, batches_of
+from edgec.calibration.observers import OBSERVERS
+from edgec.calibration.watch import Feeds, Seen, Watch
+from edgec.errors import UsageError
+from edgec.suggest import check_known
+
+_BATCH_BYTES = 2 << 20  # of the widest tensor: larger batches gain no time and take memory
+_LARGEST_BATCH = 64
+_VALUES = 1 << 18  # to take of each tensor, over all samples
+_ROWS = 32  # rows that go into a histogram at once
+
+
+def observe(
+    model: ir.Model,
+    names: Collection[str],
+    data: Batches,
+    *,
+    samples: int | None = None,
+    batch_size: int | None = None,
+) -> dict[str, Histogram]:
+    """Statistics of values over the samples.
+
+    Args:
+        model: Computes the values; not changed.
+        names: The values; float tensors, inputs of the model among them.
+        data: The samples.
+        samples: Observe so many of them, spread evenly; None: all.
+        batch_size: Samples to run at once; None: as many as pay. A model may fix it.
+
+    Errors:
+        UsageError: A name is no such value; there are no samples; a value is not finite.
+    """
+    if not names:
+        return {}
+    first = next(batches_of(model, data, 1), None)
+    if first is None:
+        raise UsageError("calibration data", "hold no full batch", "give more samples")
+    count = len(data) if isinstance(data, Sized) else samples or _VALUES // 512
+    taken = min(max(_VALUES // max(min(count, samples or count), 1), 256), 8192)
+    workers = _cores()
+    watch = Watch(model, names, first, taken=taken, threads=1)
+    size = batch_size or min(max(_BATCH_BYTES // watch.widest, 1), _LARGEST_BATCH)
+    found = {name: Histogram.empty() for name in watch.names}
+    held: dict[str, list[Seen]] = {name: [] for name in watch.names}
+    for seen in _in_turn(watch, batches_of(model, data, size, samples), workers):
+        for name, part in seen.items():
+            held[name].append(part)
+        if sum(len(part.low) for part in held[watch.names[0]]) >= _ROWS:
+            _pour(held, found)
+    _pour(held, found)
+    return found
+
+
+def _cores() -> int:
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def _in_turn(watch: Watch, batches: Iterable[Feeds], workers: int) -> Iterator[dict[str, Seen]]:
+    """What the batches show, in their order; `workers` of them run at a time."""
+    numbered = enumerate(batches)
+    with ThreadPoolExecutor(workers) as pool:
+        running: deque[Future[dict[str, Seen]]] = deque()
+        try:
+            for number, feeds in numbered:
+                running.append(pool.submit(watch, feeds, number))
+                if len(running) > workers:
+                    yield running.popleft().result()
+            while running:
+                yield running.popleft().result()
+        finally:
+            for future in running:
+                future.cancel()
+
+
+def _pour(held: dict[str, list[Seen]], found: dict[str, Histogram]) -> None:
+    for name, parts in held.items():
+        if parts:
+            new = Histogram.of(
+                np.concatenate([p.values for p in parts]),
+                np.concatenate([p.low for p in parts]),
+                np.concatenate([p.high for p in parts]),
+                sum(p.total for p in parts),
+            )
+            found[name] = found[name].merged(new)
+            parts.clear()
+
+
+def ranges_of(
+    histograms: Mapping[str, Histogram],
+    observer: str,
+    scheme: Scheme,
+    tied: Iterable[frozenset[str]] = (),
+) -> dict[str, Grid]:
+    """The grid of each tensor.
+
+    Args:
+        histograms: What was observed.
+        observer: A name in OBSERVERS.
+        scheme: The integers.
+        tied: Sets of tensors that share one grid: the union of their ranges.
+
+    Errors:
+        UsageError: The observer is unknown, or has seen too few samples.
+    """
+    check_known(f"observer '{observer}'", observer, OBSERVERS)
+    rule = OBSERVERS[observer]
+    ranges = {}
+    for name, found in histograms.items():
+        if found.samples < rule.samples:
+            fact = f"has seen {found.samples} samples of '{name}', and needs {rule.samples}"
+            raise UsageError(f"observer '{observer}'", fact, "give more samples, or take 'minmax'")
+        ranges[name] = rule.range(found, scheme)
+    for names in tied:
+        low, high = (f(ranges[n][i] for n in names) for i, f in enumerate((min, max)))
+        ranges |= dict.fromkeys(names, (low, high))
+    return {name: Grid.of_range(scheme, low, high) for name, (low, high) in ranges.items()}
