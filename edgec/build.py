@@ -1,7 +1,7 @@
 """The main job on one screen: a network in, a smaller and verified network out.
 
 load → fold → analyse → feasibility → prune → verify the cut → repair → fuse
-     → lower → verify the artifact → evaluate → measure → bundle
+     → quantise → lower → verify the artifact → evaluate → measure → bundle
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from typing import Any
 from edgec import bundle, stages
 from edgec.calibration.data import DataSpec
 from edgec.planning import plan_of
-from edgec.preflight import check_options, check_place
+from edgec.preflight import check_options, check_place, check_quantisation
 from edgec.progress import Progress, Silent
 from edgec.recipe import Recipe
 from edgec.report import Report
@@ -62,11 +62,13 @@ def build(
     """
     recipe = (recipe or Recipe()).with_options(options)
     job = stages.Job(recipe, progress or Silent(), threads)
-    job.pruning.check_options(data is not None)
+    if recipe.budgets or recipe.quantize is None:
+        job.pruning.check_options(data is not None)
     check_options(
         repair=recipe.repair, measure=measure, threads=threads, data=data, eval_data=eval_data,
         metric=eval,
     )  # fmt: skip
+    check_quantisation(recipe, job.target, data)
     if output is not None and not dry_run:
         check_place(output, force=force, sources=(model, data, eval_data))
 
@@ -76,16 +78,17 @@ def build(
         return stages.report(job, loaded, prepared)
     pruned = stages.prune(job, loaded, prepared)
     repaired = stages.repair(job, loaded, pruned.cut)
+    finished = stages.finish(job, repaired)
     path = None if output is None else Path(output)
     with (
         tempfile.TemporaryDirectory() as scratch,
         nullcontext() if path is None else bundle.writing(path, force=force) as writer,
     ):
         folder = Path(scratch) / "result" if writer is None else writer.folder
-        lowered = stages.lower(job, loaded, repaired.model, folder, Path(scratch))
+        lowered = stages.lower(job, loaded, finished, folder, Path(scratch))
         accuracy = stages.evaluate(job, loaded, lowered)
         latency = stages.measure(job, loaded, lowered, measure)
-        result = stages.Result(pruned, repaired, lowered, accuracy, latency)
+        result = stages.Result(pruned, repaired, finished, lowered, accuracy, latency)
         report = stages.report(job, loaded, prepared, result, path)
         if writer is not None:
             reasons = {d.name: d.reason for d in report.decisions}

@@ -117,6 +117,14 @@ def main() -> None:
 @click.option("--exclude", multiple=True, metavar="PATTERN", help="Keep the groups of these nodes.")
 @_freedom
 @click.option("--repair", help="none, bias, recalibrate, least-squares or auto.  [default: auto]")
+@click.option("--quantize", metavar="NUMBERS", help="What the result computes with, e.g. int8.")
+@click.option("--observer", help="How ranges of activations are found.  [default: mse]")
+@click.option(
+    "--calib", help="Samples that ranges come from: all, a selection, synthetic.  [default: all]"
+)
+@click.option("--calib-samples", type=int, help="How many of them.  [default: all]")
+@click.option("--rounding", help="How weights become integers.  [default: nearest]")
+@click.option("--keep-float", multiple=True, metavar="PATTERN", help="Do not quantise these nodes.")
 @click.option(
     "--data", metavar="SPEC", help="Samples: .npz, a folder of images, package.module:function."
 )

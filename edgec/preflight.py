@@ -13,10 +13,14 @@ from edgec import bundle
 from edgec.calibration.data import Data
 from edgec.calibration.evaluate import Metric
 from edgec.calibration.moments import runner
+from edgec.calibration.observers import OBSERVERS
 from edgec.devices.measure import PRESETS
-from edgec.errors import UsageError
+from edgec.errors import UnsupportedError, UsageError
+from edgec.passes.quantize.formats import CALIBS, FORMATS, ROUNDINGS
 from edgec.passes.repair import REPAIRS
+from edgec.recipe import Recipe
 from edgec.suggest import check_known
+from edgec.targets import Target
 from edgec.user_code import running
 
 _WITHOUT_DATA = ("none", "bias", "auto")
@@ -60,6 +64,43 @@ def check_options(
             raise UsageError(option, "is empty", f"name the samples, or leave {option} away")
     if metric is not None and data is None and eval_data is None:
         raise UsageError("--eval", "needs labelled samples", "give --eval-data")
+
+
+def check_quantisation(recipe: Recipe, target: Target, data: object) -> None:
+    """The options of --quantize.
+
+    Raises:
+        UsageError: A word that names nothing, samples that are missing, an option without effect.
+        UnsupportedError: The target has no rules for integers.
+    """
+    word = recipe.quantize
+    if word is None:
+        fresh = Recipe()
+        for name in ("observer", "calib", "calib_samples", "rounding", "keep_float"):
+            if getattr(recipe, name) != getattr(fresh, name):
+                option = f"--{name.replace('_', '-')}"
+                raise UsageError(option, "needs --quantize", f"leave {option} away, or quantise")
+        return
+    check_known(f"--quantize {word}", word, FORMATS)
+    check_known(f"--observer {recipe.observer}", recipe.observer, OBSERVERS)
+    check_known(f"--calib {recipe.calib}", recipe.calib, CALIBS)
+    check_known(f"--rounding {recipe.rounding}", recipe.rounding, ROUNDINGS)
+    kind = FORMATS[word]
+    if kind.needs_rules and target.profile.quantize is None:
+        raise UnsupportedError(
+            f"target '{target.name}'",
+            f"has no rules for {word}",
+            "take another --target, or add a [quantize] table to its profile",
+        )
+    if kind.needs_data and data is None and recipe.calib != "synthetic":
+        raise UsageError(
+            f"--quantize {word}",
+            "needs to see activations, and no data was given",
+            "give --data with samples that the network is meant for (some hundreds), or --calib "
+            "synthetic, which fits inputs to the BatchNorm statistics",
+        )
+    if data is not None and recipe.calib == "synthetic":
+        raise UsageError("--calib synthetic", "is given with --data", "leave one of them away")
 
 
 def check_place(

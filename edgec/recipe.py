@@ -42,6 +42,12 @@ class Recipe:
         across_norms: Whether channels may go over which a norm takes its statistics.
         drop_heads: Patterns of node names: attention heads that such nodes make go whole.
         repair: `auto`, `none`, `bias`, `recalibrate` or `least-squares`.
+        quantize: Numbers that the result computes with: `int8`, …; None: those of the original.
+        observer: How the range of an activation is found (`edgec passes`).
+        calib: Which samples ranges are taken from: `all`, another selection, or `synthetic`.
+        calib_samples: How many of them; None: all.
+        rounding: How weights become integers: `nearest` or better.
+        keep_float: Patterns of node names that are not quantised.
         seed: Seed of everything random.
     """
 
@@ -59,6 +65,12 @@ class Recipe:
     across_norms: bool = False
     drop_heads: tuple[str, ...] = ()
     repair: str = "auto"
+    quantize: str | None = None
+    observer: str = "mse"
+    calib: str = "all"
+    calib_samples: int | None = None
+    rounding: str = "nearest"
+    keep_float: tuple[str, ...] = ()
     seed: int = 0
 
     def __post_init__(self) -> None:
@@ -73,6 +85,8 @@ class Recipe:
             raise UsageError(
                 "--round-to", f"is {self.round_to}, wider than any layer", "give 64 or less"
             )
+        if self.calib_samples is not None and self.calib_samples < 1:
+            raise UsageError("--calib-samples", f"is {self.calib_samples}", "give 1 or more")
         _ = self.budgets  # reads them: a malformed one is an error now
 
     @property

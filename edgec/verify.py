@@ -94,6 +94,45 @@ def check_artifact(model: ir.Model, artifact: Runnable, feeds: Feeds) -> Check:
     )  # fmt: skip
 
 
+def check_quantised(
+    artifact: Runnable, quantised: ir.Model, before: ir.Model, feeds: Feeds
+) -> Check:
+    """The loaded artifact computes the quantised graph, and that one is near the network before.
+
+    Integer kernels round where the graph's Q/DQ pairs round, but sums in floats may fall on the
+    other side of a half, and a network can carry one such step far. So the artifact is held against
+    the graph as written, and their difference against what quantisation itself changed: it must be
+    the smaller of the two.
+
+    Raises:
+        VerificationError: The artifact is farther from the graph than the graph from the network
+            before; or quantisation left nothing of an output.
+    """
+    floats = _outputs(before, feeds)
+    _refuse_unbounded("the network before quantisation", floats)
+    written = _outputs(quantised, feeds)
+    found = artifact.run(feeds)
+    moved = _differences(floats, written, feeds)
+    kernels = _differences(written, found, feeds)
+    for change, kernel in zip(moved, kernels, strict=True):
+        if not (kernel.max_rel <= ARTIFACT_TOLERANCE or kernel.snr_db >= change.snr_db):
+            raise VerificationError(
+                f"the artifact, output '{kernel.name}'",
+                f"is {kernel.snr_db:.1f} dB from the quantised graph, which is "
+                f"{change.snr_db:.1f} dB from the network before",
+                "nothing was written; the integer kernels of this machine saturate, or this is a "
+                "defect: please report the model",
+            )
+        if not change.snr_db > 0:
+            raise VerificationError(
+                f"the quantised network, output '{change.name}'",
+                "keeps nothing of the network before: the error is as large as the output",
+                "nothing was written; 'edgec quantize-scan' ranks layers by the damage they do, "
+                "--keep-float keeps them",
+            )
+    return Check(tuple(kernels), max(ARTIFACT_TOLERANCE, *(k.max_rel for k in kernels)))
+
+
 def _check(
     subject: str,
     other: str,

@@ -9,10 +9,11 @@ from edgec.stages.lowering import lower
 from edgec.stages.manifest import manifest
 from edgec.stages.measuring import evaluate, measure
 from edgec.stages.pruning import analyse, prune
+from edgec.stages.quantizing import finish
 from edgec.stages.repairing import repair
 from edgec.stages.reporting import Result, report
 
 __all__ = [
-    "Job", "Result", "analyse", "evaluate", "load", "lower", "manifest", "measure", "prune",
-    "repair", "report",
+    "Job", "Result", "analyse", "evaluate", "finish", "load", "lower", "manifest", "measure",
+    "prune", "repair", "report",
 ]  # fmt: skip

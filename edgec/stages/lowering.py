@@ -11,12 +11,12 @@ import onnx_ir as ir
 from edgec.budget import human
 from edgec.compare import Comparison, Difference
 from edgec.feeds import samples_in
-from edgec.model import forget_weights, load, release_pages
-from edgec.passes.fuse import FuseBatchNorm
+from edgec.model import forget_weights, release_pages
 from edgec.stages.job import Job
 from edgec.stages.loading import Loaded
+from edgec.stages.quantizing import Finished
 from edgec.targets import Runnable, refuse
-from edgec.verify import Check, check_artifact
+from edgec.verify import Check, check_artifact, check_quantised
 
 
 @dataclass(frozen=True)
@@ -43,23 +43,28 @@ class Lowered:
     drift: tuple[Difference, ...]
 
 
-def lower(job: Job, loaded: Loaded, model: ir.Model, folder: Path, scratch: Path) -> Lowered:
+def lower(job: Job, loaded: Loaded, finished: Finished, folder: Path, scratch: Path) -> Lowered:
     """Builds the artifact, loads it, checks it against the network it was made from.
 
     Args:
         job: The build.
         loaded: The original; loses its weights.
-        model: The result; loses its weights.
+        finished: The result; loses its weights.
         folder: For the files of the result.
         scratch: For those of the original.
     """
     with job.phase("lower"):
         feeds = loaded.feeds()
         folder.mkdir(exist_ok=True)
-        result = _lower_result(job, model, folder)
-        check = check_artifact(model, result.runner, feeds)
+        result = _lower_result(job, finished.model, folder)
+        check = (
+            check_artifact(finished.before, result.runner, feeds)
+            if finished.record is None
+            else check_quantised(result.runner, finished.model, finished.before, feeds)
+        )
         # Make room for the original. A graph is a cycle: only the collector frees its weights.
-        forget_weights(model)
+        for model in (finished.model, finished.before):
+            forget_weights(model)
         gc.collect()
         original = _lower_original(job, loaded, scratch / "original")
         drift = Comparison()
@@ -72,10 +77,9 @@ def lower(job: Job, loaded: Loaded, model: ir.Model, folder: Path, scratch: Path
 
 
 def _lower_result(job: Job, model: ir.Model, folder: Path) -> Artifact:
-    """Folds BatchNormalization, builds and loads."""
-    final = FuseBatchNorm()(load(model), job.context)
-    refuse(job.target, job.target.supports(final))
-    artifact = job.target.build(final, folder)
+    """Builds and loads."""
+    refuse(job.target, job.target.supports(model))
+    artifact = job.target.build(model, folder)
     return Artifact(job.target.load(artifact), sum(f.stat().st_size for f in artifact.files))
 
 

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from edgec.budget import plural
-from edgec.graph.cut import CutResult
+from edgec.graph.cut import CutResult, remove_channels
 from edgec.model_inputs import is_symbolic
 from edgec.passes.prune.feasibility import Preparation
-from edgec.passes.prune.prune import PruneRecord
+from edgec.passes.prune.prune import Decision, PruneRecord
 from edgec.passes.repair import biases_to_come
 from edgec.stages.job import Job
 from edgec.stages.loading import Loaded
@@ -17,25 +17,24 @@ from edgec.verify import Check, check_cut, check_other_sizes
 
 @dataclass(frozen=True)
 class Pruned:
-    """What was cut, and the proof of it."""
+    """What was cut, and the proof of it; without budgets a copy, and nothing to prove."""
 
-    record: PruneRecord
-    check: Check
-
-    @property
-    def cut(self) -> CutResult:
-        """The cut itself."""
-        return self.record.cut
+    cut: CutResult
+    decisions: tuple[Decision, ...] = ()
+    check: Check = field(default_factory=Check)
 
 
 def analyse(job: Job, loaded: Loaded) -> Preparation:
     """Channel groups, and whether the budgets can be met."""
     with job.phase("analyse"):
-        job.pruning.requires(loaded.model, job.context)
+        if job.recipe.budgets:
+            job.pruning.requires(loaded.model, job.context)
         groups = job.pruning.analyse(loaded.model)
         channels = sum(g.width for g in groups)
         pinned = sum(len(p.units) for p in groups.pinned)
         job.say(f"{plural(len(groups), 'group')}, {channels} channels · {pinned} pinned")
+    if not job.recipe.budgets:
+        return job.pruning.prepare(groups)
     with job.phase("budget"):
         reserved = 0 if job.recipe.repair == "none" else biases_to_come(loaded.model)
         prepared = job.pruning.prepare(groups, reserved)
@@ -52,7 +51,9 @@ def analyse(job: Job, loaded: Loaded) -> Preparation:
 
 
 def prune(job: Job, loaded: Loaded, prepared: Preparation) -> Pruned:
-    """Scores, allocates, cuts; proves the cut."""
+    """Scores, allocates, cuts; proves the cut. Without a budget nothing is cut."""
+    if not job.recipe.budgets:
+        return Pruned(remove_channels(prepared.groups, ()))
     with job.phase("prune"):
         cut = job.pruning.cut(prepared, job.context)
         record: PruneRecord = job.context.records[job.pruning.name]
@@ -69,4 +70,4 @@ def prune(job: Job, loaded: Loaded, prepared: Preparation) -> Pruned:
             job.say(f"and at other sizes of its inputs: {other.worst:.1e}")
         elif is_symbolic(loaded.model):
             job.notes.append("the cut is proven for one size of the inputs only")
-    return Pruned(record, check)
+    return Pruned(cut, record.decisions, check)

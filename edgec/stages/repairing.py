@@ -33,6 +33,8 @@ def repair(job: Job, loaded: Loaded, cut: CutResult) -> Repaired:
     Raises:
         BudgetError: More than a budget allows.
     """
+    if not job.recipe.budgets:
+        return Repaired(cut.model, RepairRecord("none", 0), loaded.totals)
     with job.phase("repair"):
         record = repairs.repair(
             job.recipe.repair, loaded.model, cut, loaded.data, seed=job.recipe.seed

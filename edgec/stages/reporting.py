@@ -13,6 +13,7 @@ from edgec.stages.job import Job
 from edgec.stages.loading import Loaded
 from edgec.stages.lowering import Lowered
 from edgec.stages.pruning import Pruned
+from edgec.stages.quantizing import Finished
 from edgec.stages.repairing import Repaired
 from edgec.verify import Check
 
@@ -28,6 +29,7 @@ class Result:
 
     pruned: Pruned
     repaired: Repaired
+    finished: Finished
     lowered: Lowered
     accuracy: BeforeAfter | None
     latency: Pair | None
@@ -41,7 +43,7 @@ def report(
     path: Path | None = None,
 ) -> Report:
     """All that was found out; `path` is the bundle's folder."""
-    after = result.repaired.totals if result else None
+    after = result.finished.totals if result else None
     budgets = tuple(
         BudgetResult(
             b.metric, str(b), b.bound(loaded.totals.get(b.metric)), row.floor,
@@ -58,7 +60,7 @@ def report(
         budgets=budgets,
         criterion=job.pruning.chosen_criterion(job.context),
         allocator=job.recipe.allocator,
-        decisions=result.pruned.record.decisions if result else (),
+        decisions=result.pruned.decisions if result else (),
         repair=result.repaired.record if result else RepairRecord("none", 0),
         cut=result.pruned.check if result else Check(),
         artifact=result.lowered.check if result else Check(),

@@ -60,7 +60,7 @@ def test_schemes() -> None:
 
 
 def test_rounds_to_even_as_quantize_linear_does() -> None:
-    grid = Grid(Scheme(), np.float32(1.0), np.int64(0))
+    grid = Grid(Scheme(), np.asarray(1, np.float32), np.asarray(0))
     assert grid.integers(np.asarray([0.5, 1.5, 2.5, -0.5, 300.0], np.float32)).tolist() == [
         0, 2, 2, 0, 127,
     ]  # fmt: skip
