@@ -25,13 +25,8 @@ from edgec.budget import METRICS
 from edgec.graph.channels import ChannelGroups, Group
 from edgec.graph.cost import Totals, count
 from edgec.graph.facts import facts_of
-<<<<<<< HEAD
 from edgec.inspection import channel_groups
-from edgec.model import input_shapes
-=======
-from edgec.inspection import analysed
 from edgec.model_inputs import input_shapes
->>>>>>> tidy
 from edgec.passes.prune.allocate import ALLOCATORS
 from edgec.passes.prune.criteria import CRITERIA
 from edgec.passes.repair import REPAIRS
