@@ -11,15 +11,14 @@ import tempfile
 from collections.abc import Mapping, Sequence
 from contextlib import nullcontext
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from edgec import bundle, stages
-from edgec.calibration.data import DataSpec
-from edgec.planning import plan_of
-from edgec.preflight import check_options, check_place, check_quantisation
 from edgec.progress import Progress, Silent
 from edgec.recipe import Recipe
-from edgec.report import Report
+
+if TYPE_CHECKING:
+    from edgec.calibration.data import DataSpec
+    from edgec.report import Report
 
 
 def build(
@@ -60,6 +59,11 @@ def build(
     Raises:
         EdgecError: Its exit code says what kind.
     """
+    # Here, so that `import edgec` loads none of the libraries that these stand on.
+    from edgec import bundle, stages
+    from edgec.planning import plan_of
+    from edgec.preflight import check_options, check_place, check_quantisation
+
     recipe = (recipe or Recipe()).with_options(options)
     job = stages.Job(recipe, progress or Silent(), threads)
     if recipe.budgets or recipe.quantize is None:

@@ -21,6 +21,7 @@ from numpy.typing import NDArray
 
 from edgec.graph.cost import is_weight
 from edgec.graph.facts import Facts, evaluate, facts_of
+from edgec.graph.initializers import add_initializer
 from edgec.graph.nodes import UNFOLDED, runs_graphs
 from edgec.graph.origin import note_origins
 from edgec.model_inputs import input_shapes, other_shapes
@@ -191,16 +192,9 @@ def _replace(model: ir.Model, node: ir.Node, values: list[NDArray[Any]]) -> None
     made = []
     for output, value in zip(node.outputs, values, strict=True):
         name = output.name or ""
-        tensor = ir.Tensor(np.asarray(value, order="C"), name=name)
-        constant = ir.Value(
-            name=name,
-            shape=ir.Shape(value.shape),
-            type=ir.TensorType(tensor.dtype),
-            const_value=tensor,
-        )
-        output.replace_all_uses_with(constant)
         output.name = f"{name}.folded"
-        graph.register_initializer(constant)
+        constant = add_initializer(graph, ir.Tensor(np.asarray(value, order="C"), name=name))
+        output.replace_all_uses_with(constant)
         made.append(constant)
     note_origins(node, made)
     graph.remove(node, safe=True)

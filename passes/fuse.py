@@ -15,6 +15,7 @@ import numpy as np
 import onnx_ir as ir
 from numpy.typing import NDArray
 
+from edgec.graph.initializers import add_initializer
 from edgec.passes.base import Context, Pass
 
 _PRODUCTS = ("Conv", "ConvTranspose", "Gemm")
@@ -117,8 +118,4 @@ def _initializer(model: ir.Model, like: ir.Value | None, data: NDArray[Any]) -> 
         number += 1
         name = f"{base}{number}"
     tensor = ir.Tensor(np.asarray(data, order="C"), name=name)
-    value = ir.Value(
-        name=name, shape=ir.Shape(data.shape), type=ir.TensorType(tensor.dtype), const_value=tensor
-    )
-    model.graph.register_initializer(value)
-    return value
+    return add_initializer(model.graph, tensor)

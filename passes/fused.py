@@ -16,6 +16,7 @@ from typing import Any, ClassVar, NamedTuple
 import numpy as np
 import onnx_ir as ir
 
+from edgec.graph.initializers import add_initializer
 from edgec.graph.names import Names
 from edgec.passes.base import Context, Pass
 
@@ -73,14 +74,7 @@ class _Writer:
     def constant(self, like: str, value: float, dtype: ir.DataType) -> ir.Value:
         """A scalar."""
         tensor = ir.Tensor(np.asarray(value, dtype.numpy()), name=self.names.fresh(like))
-        made = ir.Value(
-            name=tensor.name,
-            shape=ir.Shape([]),
-            type=ir.TensorType(dtype),
-            const_value=tensor,
-        )
-        self.graph.register_initializer(made)
-        return made
+        return add_initializer(self.graph, tensor)
 
     def follow(
         self, node: ir.Node, op: str, others: Sequence[ir.Value], attributes: Mapping[str, Any]

@@ -14,6 +14,7 @@ import numpy as np
 import onnx_ir as ir
 
 from edgec.graph.facts import Facts, facts_of, split_sizes
+from edgec.graph.initializers import add_initializer
 from edgec.graph.names import Names
 from edgec.model_inputs import input_shapes
 from edgec.passes.base import Context, Pass
@@ -46,13 +47,7 @@ def _rewrite(model: ir.Model, node: ir.Node, facts: Facts) -> bool:
     name = node.name or node.outputs[0].name or "split"
     names = Names(model.graph)
     tensor = ir.Tensor(np.asarray(sizes, np.int64), name=names.fresh(f"{name}.sizes"))
-    constant = ir.Value(
-        name=tensor.name,
-        shape=ir.Shape([len(sizes)]),
-        type=ir.TensorType(tensor.dtype),
-        const_value=tensor,
-    )
-    model.graph.register_initializer(constant)
+    constant = add_initializer(model.graph, tensor)
     axis = node.attributes.get_int("axis", 0)
     split = ir.node(
         "Split", [node.inputs[0], constant], {"axis": axis}, num_outputs=len(sizes), name=name

@@ -60,7 +60,11 @@ def test_version_option() -> None:
 
 
 def test_import_is_light() -> None:
-    """`import edgec` loads none of the optional packages."""
+    """`import edgec` loads no library, and the optional ones are not loaded later either."""
     heavy = ("torch", "transformers", "PIL", "sklearn", "scipy", "tvm", "tensorrt")
-    program = f"import sys, edgec; print([m for m in {heavy!r} if m in sys.modules])"
+    base = ("numpy", "onnx", "onnx_ir", "onnxruntime", "rich")
+    program = f"import sys, edgec; print([m for m in {heavy + base!r} if m in sys.modules])"
+    assert run(sys.executable, "-c", program).strip() == "[]"
+    use = "for name in edgec.__all__: getattr(edgec, name)\nimport edgec.stages"
+    program = f"import sys, edgec\n{use}\nprint([m for m in {heavy!r} if m in sys.modules])"
     assert run(sys.executable, "-c", program).strip() == "[]"

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from edgec.errors import EdgecError, UsageError
 from edgec.graph.channels import ChannelGroups
 from edgec.graph.facts import Facts, facts_of
+from edgec.graph.initializers import add_initializer
 from edgec.graph.names import Names
 from edgec.graph.trace import title
 from edgec.graph.widths import Line, Mask, lines_of, new_shape
@@ -160,17 +161,7 @@ class _Cut:
             tensor.name = self.names.fresh(like)
         else:
             del self.model.graph.initializers[like]
-        return self.initializer(tensor)
-
-    def initializer(self, tensor: ir.TensorProtocol) -> ir.Value:
-        value = ir.Value(
-            name=tensor.name,
-            shape=ir.Shape(tensor.shape.numpy()),
-            type=ir.TensorType(tensor.dtype),
-            const_value=tensor,
-        )
-        self.model.graph.register_initializer(value)
-        return value
+        return add_initializer(self.model.graph, tensor)
 
     def drop_unused(self) -> None:
         """Drops initializers that the cut left without a reader; what had none before stays."""
@@ -248,7 +239,8 @@ class _Cut:
 
     def constant(self, value: NDArray[Any]) -> ir.Value:
         name = self.names.fresh("edgec.const")
-        return self.initializer(ir.Tensor(np.asarray(value, order="C"), name=name))
+        tensor = ir.Tensor(np.asarray(value, order="C"), name=name)
+        return add_initializer(self.model.graph, tensor)
 
     def insert(
         self, node: ir.Node, op: str, inputs: Sequence[ir.Value], attributes: Mapping[str, Any]

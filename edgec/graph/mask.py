@@ -17,6 +17,7 @@ import numpy as np
 import onnx_ir as ir
 
 from edgec.graph.channels import ChannelGroups
+from edgec.graph.initializers import add_initializer
 from edgec.graph.names import Names
 from edgec.graph.widths import Line, Mask, lines_of
 from edgec.model import copied
@@ -50,7 +51,7 @@ def masked_model(groups: ChannelGroups, alive: Mask) -> ir.Model:
         key = (value, *((line.axis, line.units.tobytes()) for line in lines))
         if key not in made:
             name = names.fresh(f"{value.name}.masked")
-            made[key] = _initializer(model, _masked(value.const_value, name, lines, alive))
+            made[key] = add_initializer(model.graph, _masked(value.const_value, name, lines, alive))
         new_of[use.node].replace_input_with(use.index, made[key])
     for mix in groups.trace.mixes:
         value = mix.node.inputs[mix.index]
@@ -62,7 +63,9 @@ def masked_model(groups: ChannelGroups, alive: Mask) -> ir.Model:
                 node = new_of[mix.node]
                 name = names.fresh(f"{value.name}.mask")
                 dtype = groups.facts[value].dtype or ir.DataType.FLOAT
-                mask = _initializer(model, ir.Tensor(kept.astype(dtype.numpy()), name=name))
+                mask = add_initializer(
+                    model.graph, ir.Tensor(kept.astype(dtype.numpy()), name=name)
+                )
                 if line.rows and is_symbolic(model):
                     mask = _repeated(model, node, mix.index, mask, line.rows, names)
                 product = ir.node("Mul", [node.inputs[mix.index], mask])
@@ -103,7 +106,9 @@ def _repeated(
         return made.outputs[0]
 
     def constant(array: Any) -> ir.Value:
-        return _initializer(model, ir.Tensor(array, name=names.fresh(f"{mask.name}.sizes")))
+        return add_initializer(
+            model.graph, ir.Tensor(array, name=names.fresh(f"{mask.name}.sizes"))
+        )
 
     times = new("Div", [new("Shape", [value]), constant(one)])
     once = constant(np.ones_like(one))
@@ -116,7 +121,7 @@ def _narrow(model: ir.Model, node: ir.Node, norm: Norm, kept: Mask, names: Names
         return
     graph = model.graph
     name = names.fresh(f"{norm.node.outputs[0].name}.kept")
-    here = _initializer(model, ir.Tensor(np.flatnonzero(kept), name=name))
+    here = add_initializer(model.graph, ir.Tensor(np.flatnonzero(kept), name=name))
     for i, axis in norm.reads:
         read = ir.node("Gather", [node.inputs[i], here], {"axis": axis})
         read.outputs[0].name = names.fresh(f"{norm.node.outputs[0].name}.narrow")
@@ -124,7 +129,7 @@ def _narrow(model: ir.Model, node: ir.Node, norm: Norm, kept: Mask, names: Names
         node.replace_input_with(i, read.outputs[0])
     name = names.fresh(f"{norm.node.outputs[0].name}.places")
     places = np.maximum(np.cumsum(kept) - 1, 0)
-    back = _initializer(model, ir.Tensor(places, name=name))
+    back = add_initializer(model.graph, ir.Tensor(places, name=name))
     for o, axis in norm.gives:
         made = node.outputs[o]
         wide = ir.node("Gather", [made, back], {"axis": axis})
@@ -147,14 +152,3 @@ def _masked(
         return ir.Tensor(np.asarray(data, order="C"))
 
     return ir.LazyTensor(values, tensor.dtype, ir.Shape(tensor.shape.numpy()), name=name)
-
-
-def _initializer(model: ir.Model, tensor: ir.TensorProtocol) -> ir.Value:
-    value = ir.Value(
-        name=tensor.name,
-        shape=ir.Shape(tensor.shape.numpy()),
-        type=ir.TensorType(tensor.dtype),
-        const_value=tensor,
-    )
-    model.graph.register_initializer(value)
-    return value

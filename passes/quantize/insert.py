@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 
 from edgec.calibration.grid import Grid
 from edgec.errors import UnsupportedError, UsageError
+from edgec.graph.initializers import add_initializer
 from edgec.graph.names import Names
 from edgec.passes.fold import sweep
 from edgec.passes.quantize.place import bias_add
@@ -244,10 +245,7 @@ class _Inserter:
     ) -> ir.Value:
         name = self.names.fresh(like)
         tensor = ir.Tensor(np.array(array, dtype.numpy(), order="C"), dtype=dtype, name=name)
-        kind = ir.TensorType(dtype)
-        value = ir.Value(name=name, shape=tensor.shape, type=kind, const_value=tensor)
-        self.graph.register_initializer(value)
-        return value
+        return add_initializer(self.graph, tensor)
 
     def _node(self, op: str, inputs: Sequence[ir.Value], like: str, grid: Grid) -> ir.Value:
         """The output of a new Q or DQ that has no place yet."""

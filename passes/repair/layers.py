@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 
 from edgec.calibration.moments import weighted_layers
 from edgec.calibration.patches import Window
+from edgec.graph.initializers import add_initializer
 
 Array = NDArray[Any]
 Floats = NDArray[np.float64]
@@ -268,12 +269,4 @@ def _initializer(node: ir.Node, name: str, array: Array) -> ir.Value:
     while unique in graph.initializers:
         number += 1
         unique = f"{name}.{number}"
-    tensor = ir.Tensor(np.ascontiguousarray(array), name=unique)
-    value = ir.Value(
-        name=unique,
-        shape=ir.Shape(array.shape),
-        type=ir.TensorType(tensor.dtype),
-        const_value=tensor,
-    )
-    graph.register_initializer(value)
-    return value
+    return add_initializer(graph, ir.Tensor(np.ascontiguousarray(array), name=unique))
