@@ -9,11 +9,12 @@ import onnx_ir as ir
 import pytest
 from zoo.architectures import ARCHITECTURES, ZOO
 from zoo.exports import EXPORTS
-from zoo.fusing import fused
+from zoo.fusing import fused, fused_by_tool
 from zoo.light import light
 
 from edgec.budget import Budget
 from edgec.graph.channels import ChannelGroups, channel_groups
+from edgec.passes.fused import MICROSOFT
 from edgec.passes.prune.prune import Prune
 from laws import obey, prepared
 
@@ -37,18 +38,38 @@ def least(groups: ChannelGroups) -> float:
     return plan.floor.flops / plan.original.flops
 
 
-@pytest.mark.parametrize("across_norms", [False, True], ids=["", "across_norms"])
-@pytest.mark.parametrize("name", NAMES)
-def test_as_much_can_go(name: str, across_norms: bool) -> None:
+TOOLS = {
+    "distilbert": ("bert", {"EmbedLayerNormalization", "SkipLayerNormalization", "BiasGelu"}),
+    "llama": ("gpt_neox", {"SkipSimplifiedLayerNormalization"}),
+}
+"""Architecture → the kind of transformer that the tool is told, and what it writes."""
+
+
+def as_much_can_go(name: str, optimised: Callable[[], ir.Model], across_norms: bool) -> None:
     """The laws hold; the floor is the original's, up to operators that were fused away."""
-    found = obey(fused(ORIGINALS[name]()), draws=1, across_norms=across_norms)
+    found = obey(optimised(), draws=1, across_norms=across_norms)
     assert found.changed > 0.01 or not found.units
     ours, theirs = (
-        channel_groups(prepared(model), across_norms=across_norms)
-        for model in (fused(ORIGINALS[name]()), ORIGINALS[name]())
+        channel_groups(prepared(model()), across_norms=across_norms)
+        for model in (optimised, ORIGINALS[name])
     )
     assert found.units == sum(len(group.units) for group in theirs)
     assert least(ours) == pytest.approx(least(theirs), abs=0.005)
+
+
+@pytest.mark.parametrize("across_norms", [False, True], ids=["", "across_norms"])
+@pytest.mark.parametrize("name", NAMES)
+def test_session(name: str, across_norms: bool) -> None:
+    as_much_can_go(name, lambda: fused(ORIGINALS[name]()), across_norms)
+
+
+@pytest.mark.parametrize("across_norms", [False, True], ids=["", "across_norms"])
+@pytest.mark.parametrize("name", TOOLS)
+def test_tool(name: str, across_norms: bool) -> None:
+    kind, operators = TOOLS[name]
+    model = fused_by_tool(ORIGINALS[name](), kind)
+    assert {node.op_type for node in model.graph if node.domain == MICROSOFT} == operators
+    as_much_can_go(name, lambda: fused_by_tool(ORIGINALS[name](), kind), across_norms)
 
 
 def test_every_network_of_the_zoo_is_here() -> None:

@@ -10,6 +10,7 @@ import onnx_ir as ir
 import onnxruntime as ort  # type: ignore[import-untyped, unused-ignore]
 
 from edgec.model_inputs import fix_input_shapes, given_shapes
+from zoo.exporting import silence
 
 
 def fused(model: ir.Model) -> ir.Model:
@@ -24,5 +25,22 @@ def fused(model: ir.Model) -> ir.Model:
         options.optimized_model_filepath = str(path)
         ort.InferenceSession(data, options, providers=["CPUExecutionProvider"])
         result = ir.from_proto(onnx.load(path))
-    fix_input_shapes(result, given_shapes(model))
-    return result
+    return _told(result, model)
+
+
+def fused_by_tool(model: ir.Model, kind: str) -> ir.Model:
+    """The same by `onnxruntime.transformers.optimizer`, which knows kinds of transformers."""
+    with silence(), tempfile.TemporaryDirectory() as folder:
+        from onnxruntime.transformers import optimizer  # type: ignore[import-untyped, unused-ignore]
+
+        path = Path(folder, "model.onnx")
+        onnx.save(ir.to_proto(model), path)
+        found = optimizer.optimize_model(str(path), kind, opt_level=1)
+        found.save_model_to_file(str(path))
+        return _told(ir.from_proto(onnx.load(path)), model)
+
+
+def _told(model: ir.Model, original: ir.Model) -> ir.Model:
+    """The model, told the input sizes that the original was told."""
+    fix_input_shapes(model, given_shapes(original))
+    return model
