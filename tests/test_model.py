@@ -425,6 +425,13 @@ def test_a_mask_of_attention_may_be_infinite() -> None:
     models.load(model)
 
 
+def test_channels_in_blocks() -> None:
+    model = _with_weight(np.ones((1, 2), np.float32), "MatMul")
+    model.graph.node[0].domain = "com.microsoft.nchwc"
+    model.opset_import.append(helper.make_opsetid("com.microsoft.nchwc", 1))
+    refused(model, UnsupportedError, "has its channels in blocks")
+
+
 def test_nan_in_a_constant_node() -> None:
     model = proto()
     bad = numpy_helper.from_array(np.array([np.nan], np.float32), "bad")
