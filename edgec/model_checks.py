@@ -16,6 +16,7 @@ from edgec.graph.nodes import graphs_of
 from edgec.model_proto import limit_nodes, once
 
 OPSETS = range(9, 26)
+_BLOCKED = "com.microsoft.nchwc"
 
 
 def describe(node: ir.Node) -> str:
@@ -57,7 +58,7 @@ def check_graph(model: ir.Model, subject: str) -> None:
 
     Raises:
         UsageError: The graph is malformed; the message names the value or node.
-        UnsupportedError: The operator set is outside 9–25.
+        UnsupportedError: The operator set is outside 9–25, or channels lie in blocks.
     """
     _check_opset(model, subject)
     _check_inputs(model.graph, subject)
@@ -130,6 +131,12 @@ def _check_names(graph: ir.Graph, subject: str) -> None:
 def _check_node(node: ir.Node, subject: str) -> None:
     if not node.op_type:
         raise UsageError(subject, f"{describe(node)} names no operator", "export the model again")
+    if node.domain == _BLOCKED:
+        raise UnsupportedError(
+            subject,
+            f"{describe(node)} has its channels in blocks, as ONNX Runtime lays them out for a CPU",
+            "give the original, or what is saved at ORT_ENABLE_EXTENDED in place of ORT_ENABLE_ALL",
+        )
     for attribute in node.attributes.values():
         if attribute.is_ref() or attribute.type == ir.AttributeType.UNDEFINED:
             why = "refers to a function's attribute" if attribute.is_ref() else "has no type"

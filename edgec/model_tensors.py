@@ -35,10 +35,19 @@ _TYPED_FIELDS = (
 )
 # Where a weight is multiplied, an infinity is an error. Elsewhere it has its uses: attention
 # masks, bounds of Clip, the empty Max.
-_MULTIPLIERS = frozenset(
-    {"BatchNormalization", "Conv", "ConvTranspose", "Einsum", "GRU", "Gemm", "GroupNormalization"}
-    | {"InstanceNormalization", "LSTM", "LayerNormalization", "MatMul", "PRelu", "RNN"}
-)
+_MULTIPLIERS = {
+    "": frozenset(
+        {"BatchNormalization", "Conv", "ConvTranspose", "DeformConv", "DequantizeLinear", "Einsum"}
+        | {"GRU", "Gemm", "GroupNormalization", "InstanceNormalization", "LSTM"}
+        | {"LayerNormalization", "MatMul", "PRelu", "RMSNormalization", "RNN"}
+        | {"SimplifiedLayerNormalization"}
+    ),
+    "com.microsoft": frozenset(
+        {"EmbedLayerNormalization", "FusedConv", "FusedGemm", "FusedMatMul"}
+        | {"SkipLayerNormalization", "SkipSimplifiedLayerNormalization"}
+    ),
+}
+_ATTENTION = ("com.microsoft", "Attention", 1)  # its weight; its mask may be infinite
 
 
 def check_weights(model: ir.Model, folder: Path | None, subject: str) -> None:
@@ -67,8 +76,8 @@ def check_weights(model: ir.Model, folder: Path | None, subject: str) -> None:
     model.meta[_MAPS] = (*model.meta.get(_MAPS, ()), maps)
     read = 0
     for value, tensor in declared:
-        readers = {use.node.op_type for use in value.uses()} if value is not None else set()
-        for part in _finite_parts(tensor, bool(readers & _MULTIPLIERS), subject):
+        multiplied = value is not None and any(_multiplies(*use) for use in value.uses())
+        for part in _finite_parts(tensor, multiplied, subject):
             read += part.nbytes
             if read > _RELEASE_BYTES:
                 release_pages(model)
@@ -77,6 +86,13 @@ def check_weights(model: ir.Model, folder: Path | None, subject: str) -> None:
         del declared
         _replace(model, _own)
     release_pages(model)
+
+
+def _multiplies(node: ir.Node, i: int) -> bool:
+    """Whether the node multiplies by its input `i`, so that an infinity spoils the result."""
+    domain = "" if node.domain == "ai.onnx" else node.domain
+    known = node.op_type in _MULTIPLIERS.get(domain, ())
+    return known or (domain, node.op_type, i) == _ATTENTION
 
 
 def release_pages(model: ir.Model) -> None:

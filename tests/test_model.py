@@ -393,6 +393,45 @@ def test_infinity_is_a_mask_unless_it_is_multiplied(sign: int) -> None:
     refused(_with_weight(weight, "MatMul"), UsageError, "the weight 'w' holds an infinity")
 
 
+@pytest.mark.parametrize(
+    ("domain", "op_type", "multiplied"),
+    [
+        ("", "RMSNormalization", True),
+        ("ai.onnx", "DequantizeLinear", True),
+        ("", "DeformConv", True),
+        ("com.microsoft", "FusedMatMul", True),
+        ("com.microsoft", "Attention", True),
+        ("com.microsoft", "BiasGelu", False),
+        ("com.example", "MatMul", False),
+    ],
+)
+def test_who_multiplies(domain: str, op_type: str, multiplied: bool) -> None:
+    model = _with_weight(np.array([[0, np.inf]], np.float32), "MatMul")
+    model.graph.node[0].domain, model.graph.node[0].op_type = domain, op_type
+    if domain.startswith("com."):
+        model.opset_import.append(helper.make_opsetid(domain, 1))
+    if multiplied:
+        refused(model, UsageError, "the weight 'w' holds an infinity")
+    else:
+        models.load(model)
+
+
+def test_a_mask_of_attention_may_be_infinite() -> None:
+    model = _with_weight(np.array([[0, -np.inf]], np.float32), "MatMul")
+    (node,) = model.graph.node
+    node.domain, node.op_type = "com.microsoft", "Attention"
+    node.input[:] = [node.input[0], *[""] * 4, "w"]
+    model.opset_import.append(helper.make_opsetid("com.microsoft", 1))
+    models.load(model)
+
+
+def test_channels_in_blocks() -> None:
+    model = _with_weight(np.ones((1, 2), np.float32), "MatMul")
+    model.graph.node[0].domain = "com.microsoft.nchwc"
+    model.opset_import.append(helper.make_opsetid("com.microsoft.nchwc", 1))
+    refused(model, UnsupportedError, "has its channels in blocks")
+
+
 def test_nan_in_a_constant_node() -> None:
     model = proto()
     bad = numpy_helper.from_array(np.array([np.nan], np.float32), "bad")

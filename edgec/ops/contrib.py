@@ -9,7 +9,7 @@ Attention is in `contrib_attention`.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Callable, Collection, Sequence
 
 import numpy as np
 
@@ -72,6 +72,11 @@ def _norm_of_sum(
             n.give(tuple(f for f in labels if rank - 1 not in f.order), out)
         else:
             n.give(total if out == sums else labels, out)
+
+
+def _skip_norm_cost(norm: int, bias: int) -> Callable[[View], Cost]:
+    """A norm of `norm` operations per element behind a sum, with or without input `bias`."""
+    return lambda n: Cost(0, (norm + 1 + n.has(bias)) * product(n.out_shape()))
 
 
 def _skip_norm_facts(n: View) -> list[Fact]:
@@ -177,13 +182,13 @@ RULES = (
         OpRule(
             f"com.microsoft::{op}",
             _skip_norm,
-            per_output(cost),
+            _skip_norm_cost(norm, bias),
             _fused(op, _ROWS.format(more), _ROW_WEIGHTS),
             infer=_skip_norm_facts,
         )
-        for op, cost, more in (
-            ("SkipLayerNormalization", 8, ", t0, t1"),
-            ("SkipSimplifiedLayerNormalization", 6, ", t1"),
+        for op, norm, bias, more in (
+            ("SkipLayerNormalization", 6, 4, ", t0, t1"),
+            ("SkipSimplifiedLayerNormalization", 4, 3, ", t1"),
         )
     ),
     OpRule(

@@ -19,7 +19,7 @@ from edgec.ops.linear import LONE
 from edgec.ops.repairing import RepairContext
 from edgec.ops.rule import OpRule
 from edgec.ops.tracing import LabelContext
-from edgec.ops.view import Barrier, Cost, View, product
+from edgec.ops.view import Cost, View, product
 
 _GROUPS = "is all that a group of the convolution has"
 _SPATIAL = "is convolved along this axis"
@@ -62,9 +62,7 @@ def convolution(n: LabelContext, *, transposed: bool = False, bias: int = 2) -> 
         y = _whole_groups(n, x, group, o)
         _tie_weight(n, line_labels(x if transposed else y, 0, rank))
     elif not n.is_param(1):
-        if group > 1:
-            raise Barrier("computes the weight of a grouped convolution at run time")
-        y = _computed_weight(n, x, in_axis, out_axis)
+        y = _computed_weight(n, x, group, in_axis, out_axis)
     elif group == 1:
         y = n.fresh(outputs)
         labels = line_labels(y, out_axis, rank) + line_labels(x, in_axis, rank)
@@ -88,12 +86,20 @@ def _tie_weight(n: LabelContext, labels: Labels) -> None:
             n.atoms.unite(factor.ids.ravel(), own)
 
 
-def _computed_weight(n: LabelContext, x: Ids | None, in_axis: int, out_axis: int) -> Ids | None:
-    """A weight that is no initializer: dequantized, normalised, or made from activations."""
+def _computed_weight(
+    n: LabelContext, x: Ids | None, group: int, in_axis: int, out_axis: int
+) -> Ids | None:
+    """A weight that is no initializer: dequantized, normalised, or made from activations.
+
+    Its second axis lies beside all groups alike, so of these all keep the same channels.
+    """
     for axis in range(len(n.shape(1))):
         if axis not in (in_axis, out_axis):
             n.atoms.fix(n.labels(1), axis, _WEIGHT)
-    reads, makes = n.line(1, in_axis), n.line(1, out_axis)
+    reads, makes = (_of_all_groups(n, axis, group) for axis in (in_axis, out_axis))
+    for own in (x, makes):
+        if own is not None and group > 1:
+            n.atoms.rows(Factor(own.reshape(group, -1), (0, 1)), _GROUPS)
     if x is not None and reads is not None:
         n.atoms.unite(x, reads)
         n.mix(0, line_labels(x, 1, len(n.shape(0))))
@@ -101,6 +107,12 @@ def _computed_weight(n: LabelContext, x: Ids | None, in_axis: int, out_axis: int
         if alone is not None and (x is None or reads is None):
             n.atoms.pin(alone, LONE)
     return makes
+
+
+def _of_all_groups(n: LabelContext, axis: int, group: int) -> Ids | None:
+    """Atoms of a computed weight along its first or second axis, one for each channel there."""
+    ids = n.line(1, axis)
+    return ids if ids is None or axis == 0 else np.tile(ids, group)
 
 
 def _whole_groups(n: LabelContext, x: Ids, group: int, o: int) -> Ids:

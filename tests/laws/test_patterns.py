@@ -19,11 +19,13 @@ EXPECTED: dict[str, tuple[int, int, int, int] | None] = {
     "conv1d": (1, 8, 1, 8),
     "conv3d": (1, 8, 1, 8),
     "grouped_conv": (2, 20, 1, 20),
+    "grouped_conv_quantised": (2, 16, 1, 16),  # the same inputs in every group
     "grouped_conv_pair": (2, 18, 1, 18),
     "depthwise": (1, 8, 1, 8),
     "depthwise_multiplier_2": (1, 8, 1, 8),
     "conv_transpose": (2, 14, 1, 14),
     "conv_transpose_grouped": (2, 14, 1, 14),
+    "conv_transpose_grouped_quantised": (2, 11, 2, 11),  # the same outputs in every group
     "conv_transpose_depthwise": (1, 8, 1, 8),
     "residual_chain": (3, 19, 1, 19),
     "residual_projection": (2, 14, 1, 14),

@@ -6,6 +6,14 @@ cut. Sizes differ from axis to axis wherever they can, so that a mistaken axis s
 
 from __future__ import annotations
 
+_STEPS = "0.02,0.03,0.04,0.05,0.03,0.02,0.02,0.03,0.04,0.05,0.03,0.02"
+
+
+def _ints(size: int) -> str:
+    """Values of a quantised weight."""
+    return ",".join(str(53 * i % 101 - 50) for i in range(size))
+
+
 TEXTS: dict[str, str] = {
     "conv_bn_relu": """
 (float[2,3,6,5] x) => (y)
@@ -48,6 +56,17 @@ TEXTS: dict[str, str] = {
   r = Relu(g)
   y = Conv(r, w3)
 }""",
+    "grouped_conv_quantised": f"""
+(float[2,3,6,5] x) => (y)
+<float[8,3,1,1] w1, int8[12,4,1,1] w2 = {{{_ints(48)}}}, float[12] s = {{{_STEPS}}},
+ int8[12] z = {{1,-3,0,2,7,-5,0,0,1,2,3,-4}}, float[12] b2, float[4,12,1,1] w3>
+{{
+  h = Conv(x, w1)
+  k = DequantizeLinear<axis = 0>(w2, s, z)
+  g = Conv<group = 2>(h, k, b2)
+  r = Relu(g)
+  y = Conv(r, w3)
+}}""",
     "grouped_conv_pair": """
 (float[2,3,6,5] x) => (y)
 <float[12,3,1,1] w1, float[12,4,3,3] w2, float[6,2,1,1] w3, float[4,6,1,1] w4>
@@ -89,6 +108,17 @@ TEXTS: dict[str, str] = {
   r = Relu(u)
   y = Conv(r, w3)
 }""",
+    "conv_transpose_grouped_quantised": f"""
+(float[2,3,6,5] x) => (y)
+<float[8,3,1,1] w1, int8[8,3,2,1] w2 = {{{_ints(48)}}}, float s = {{0.03}}, float[6] b2,
+ float[4,6,1,1] w3>
+{{
+  h = Conv(x, w1)
+  k = DequantizeLinear(w2, s)
+  u = ConvTranspose<group = 2, strides = [2,1]>(h, k, b2)
+  r = Relu(u)
+  y = Conv(r, w3)
+}}""",
     "conv_transpose_depthwise": """
 (float[2,3,6,5] x) => (y) <float[8,3,1,1] w1, float[8,1,4,4] w2, float[4,8,1,1] w3>
 {
