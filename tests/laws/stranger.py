@@ -179,17 +179,22 @@ def check_weights(original: Lean, cut: CutResult, document: Document) -> None:
         if new is not None and new.const_value is not None:
             assert np.array_equal(kept, new.const_value.numpy()), f"plan: weights: {name}"
         elif old.dtype.kind == "f":
-            here, there = np.intersect1d(kept, before), np.intersect1d(old, after)
-            assert np.array_equal(here, there), f"plan: weights: {name}, by its elements"
+            left = np.intersect1d(kept, _elements(before, old))
+            assert np.array_equal(left, _elements(after, old)), f"plan: weights: {name}, moved"
 
 
-def _computed(model: ir.Model, originals: Container[str]) -> NDArray[Any]:
-    """The values in constants that are no initializers of the original, each once."""
-    found = [
-        value.const_value.numpy().ravel()
+def _computed(model: ir.Model, originals: Container[str]) -> list[NDArray[Any]]:
+    """The constants that are no initializers of the original."""
+    return [
+        value.const_value.numpy()
         for name, value in model.graph.initializers.items()
         if name not in originals
         and value.const_value is not None
         and value.const_value.dtype.is_floating_point()
     ]
-    return np.unique(np.concatenate([np.zeros(0), *found]))
+
+
+def _elements(constants: Sequence[NDArray[Any]], weight: NDArray[Any]) -> NDArray[Any]:
+    """Elements, each once, of the constants that are made of elements of a weight alone."""
+    found = [constant.ravel() for constant in constants if np.isin(constant, weight).all()]
+    return np.unique(np.concatenate([weight.ravel()[:0], *found]))
