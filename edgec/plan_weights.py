@@ -41,6 +41,9 @@ def weights_of(model: ir.Model, cuts: Mapping[Reader, Sequence[Cut]]) -> Iterato
                 shapes[name] = shape
     for name, shape in sorted(shapes.items()):
         found = {v: [cuts.get(reader, ()) for reader in readers[v]] for v in behind[name]}
+        for value in behind[name]:
+            if value.is_graph_output():  # where it is read whole
+                found[value].append(())
         yield _weight(name, shape, found, model.graph.opset_imports)
 
 

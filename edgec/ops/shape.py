@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 
 import numpy as np
+import onnx_ir as ir
 
 from edgec.ops.examples import HEADER, between_convs, between_gemms
 from edgec.ops.labels import Labels, along, index, rename_axes, reshape
@@ -59,27 +60,40 @@ def _transpose(n: LabelContext) -> None:
 def _expand(n: LabelContext) -> None:
     rank = len(n.out_shape())
     shift = rank - len(n.shape(0))
-    repeated = (1,) * shift + tuple(n.shape(0)) if n.is_param(0) else n.out_shape()
+    own = (1,) * shift + tuple(n.shape(0))
     labels = rename_axes(n.labels(0), lambda a: a + shift, rank)
-    n.give(labels + _repeats(n, 1, [a for a in range(rank) if repeated[a] == 1]))
+    repeated = [a for a in range(rank) if own[a] == 1]
+    n.give(labels + _repeats(n, 1, repeated, makes=n.is_param(0)))
 
 
 def _constant_of_shape(n: LabelContext) -> None:
-    n.give(_repeats(n, 0, range(len(n.out_shape()))))
+    n.give(_repeats(n, 0, range(len(n.out_shape())), makes=True))
 
 
-def _repeats(n: LabelContext, i: int, axes: Iterable[int]) -> Labels:
-    """Channels of their own for axes along which a constant is repeated, as in an initial state.
+def _repeats(n: LabelContext, i: int, axes: Iterable[int], makes: bool) -> Labels:
+    """Labels of axes along which a value is repeated, as often as the shape at input `i` says.
 
-    Any number of repeats will do where the graph spells it out (in the shape at input `i`). What it
-    computes is the size of something else.
+    Where that is the size of another value (zeros_like), they go with its channels. A constant
+    (`makes`) that is repeated a number of times that the graph spells out, as an initial state is,
+    has channels of its own: any number will do.
     """
     dtype, rank = n.y[0].dtype, len(n.out_shape())
-    if dtype is None or not dtype.is_floating_point():
-        return ()
     shift = rank - n.shape(i)[0]
-    sizes = [(a, n.out_shape()[a]) for a in axes if a >= shift and n.settled(i, a - shift)]
-    return tuple(along(n.fresh(size), axis, rank) for axis, size in sizes if size > 1)
+    axes = [a for a in axes if a >= shift and n.out_shape()[a] > 1]
+    like: dict[ir.Value, dict[int, int]] = {}
+    for axis in axes:
+        found = n.sized_by(i, axis - shift)
+        if found is not None:
+            like.setdefault(found[0], {}).setdefault(found[1], axis)
+    labels: Labels = ()
+    for value, place in like.items():
+        own = n.trace.labels.get(value, ())
+        whole = tuple(f for f in own if set(f.order) <= place.keys())
+        labels += rename_axes(whole, place.__getitem__, rank)
+    if makes and dtype is not None and dtype.is_floating_point():
+        spelt = [a for a in axes if n.settled(i, a - shift)]
+        labels += tuple(along(n.fresh(n.out_shape()[a]), a, rank) for a in spelt)
+    return labels
 
 
 def _expand_repair(n: RepairContext) -> None:

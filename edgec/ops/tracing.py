@@ -158,22 +158,36 @@ class LabelContext(View):
 
         Other constants are those of the sizes that the analysis was given.
         """
-        return not self.has(i) or self._is_settled(self.node.inputs[i], entry)
+        value = self.node.inputs[i] if self.has(i) else None
+        if value is not None and entry is not None:
+            value, _ = self._source(value, entry)
+        return value is None or value.const_value is not None
 
-    def _is_settled(self, value: ir.Value | None, entry: int | None) -> bool:
-        if value is None or value.const_value is not None:
-            return True
+    def sized_by(self, i: int, entry: int) -> tuple[ir.Value, int] | None:
+        """The value, and the axis of it, whose size is one entry of the vector at input `i`."""
+        value = self.node.inputs[i] if self.has(i) else None
+        if value is None:
+            return None
+        value, entry = self._source(value, entry)
         node = value.producer()
-        if node is None or node.op_type != "Concat" or entry is None:
-            return False
-        for part in node.inputs:
-            shape = None if part is None else self.trace.facts[part].shape
-            if not shape:
-                return False
-            if entry < shape[0]:
-                return self._is_settled(part, entry)
-            entry -= shape[0]
-        return False
+        sized = node.inputs[0] if node is not None and node.op_type == "Shape" else None
+        shape = None if sized is None else self.trace.facts.get(sized, Fact()).shape
+        if node is None or sized is None or shape is None:
+            return None
+        start = node.attributes.get_int("start", 0)
+        return sized, range(len(shape))[start:][entry]
+
+    def _source(self, value: ir.Value, entry: int) -> tuple[ir.Value, int]:
+        """Behind all Concats: the vector that an entry of a vector comes from, and its place."""
+        node, left = value.producer(), entry
+        for part in () if node is None or node.op_type != "Concat" else node.inputs:
+            shape = None if part is None else self.trace.facts.get(part, Fact()).shape
+            if part is None or not shape:
+                break
+            if left < shape[0]:
+                return self._source(part, left)
+            left -= shape[0]
+        return value, entry
 
     def labels(self, i: int = 0) -> Labels:
         """Labels of input `i`. An initializer read as data gets fresh atoms on each axis."""

@@ -30,7 +30,7 @@ from edgec.model_inputs import input_shapes
 from edgec.passes.base import Context
 from laws.permutation import permuted
 from laws.running import Array, Feeds, Lean, lean, outputs_of, run
-from laws.stranger import Document, check_arrays, masked_proto
+from laws.stranger import Document, check_arrays, check_weights, masked_proto
 
 TOLERANCE = 1e-5
 """Of the largest value of an output, before or after the masking."""
@@ -137,6 +137,7 @@ def plan_law(
     masked = outputs_of(masked_proto(proto, document, everything), everything)
     assert_equal("cut law by plan.json", outputs, masked, whole)
     check_arrays(cut, document)
+    check_weights(original, cut, document)
 
 
 def count_law(cut: CutResult, costs: CostModel) -> None:

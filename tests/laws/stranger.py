@@ -7,12 +7,13 @@ from __future__ import annotations
 
 import json
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Container, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import onnx
+import onnx_ir as ir
 from numpy.typing import NDArray
 from onnx import numpy_helper
 
@@ -21,7 +22,7 @@ from edgec.graph.cut import CutResult
 from edgec.patterns import taken
 from edgec.plan import Plan
 from edgec.planning import plan_of, reader_names
-from laws.running import Feeds, outputs_of
+from laws.running import Feeds, Lean, outputs_of
 
 Entry = dict[str, Any]
 
@@ -157,3 +158,43 @@ def check_arrays(cut: CutResult, document: Document) -> None:
         assert {c.initializer for c in cuts} <= {original.name}
         old = original.const_value.numpy()
         assert np.array_equal(taken(old, cuts), new.const_value.numpy()), f"plan: cuts of {name}"
+
+
+def check_weights(original: Lean, cut: CutResult, document: Document) -> None:
+    """Slicing each initializer of the original as the plan says gives the cut model's, of its name.
+
+    One that is read through others, which are folded (a transposed weight), has lost its name. Of
+    its elements the cut model holds just those that the slices keep, as far as folding left them.
+    """
+    proto, large = original
+    arrays = {t.name: numpy_helper.to_array(t) for t in proto.graph.initializer} | large
+    said = {weight.name: weight for weight in document.plan.weights if not weight.why}
+    apart = {weight.name for weight in document.plan.weights if weight.why}
+    before, after = _computed(cut.groups.model, arrays), _computed(cut.model, arrays)
+    for name, old in arrays.items():
+        kept = taken(old, said[name].slices) if name in said else old
+        new = cut.model.graph.initializers.get(name)
+        if name in apart:
+            continue
+        if new is not None and new.const_value is not None:
+            assert np.array_equal(kept, new.const_value.numpy()), f"plan: weights: {name}"
+        elif old.dtype.kind == "f":
+            left = np.intersect1d(kept, _elements(before, old))
+            assert np.array_equal(left, _elements(after, old)), f"plan: weights: {name}, moved"
+
+
+def _computed(model: ir.Model, originals: Container[str]) -> list[NDArray[Any]]:
+    """The constants that are no initializers of the original."""
+    return [
+        value.const_value.numpy()
+        for name, value in model.graph.initializers.items()
+        if name not in originals
+        and value.const_value is not None
+        and value.const_value.dtype.is_floating_point()
+    ]
+
+
+def _elements(constants: Sequence[NDArray[Any]], weight: NDArray[Any]) -> NDArray[Any]:
+    """Elements, each once, of the constants that are made of elements of a weight alone."""
+    found = [constant.ravel() for constant in constants if np.isin(constant, weight).all()]
+    return np.unique(np.concatenate([weight.ravel()[:0], *found]))

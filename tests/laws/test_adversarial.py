@@ -161,7 +161,7 @@ EXPECTED = {
     "reshape_the_whole_to_the_shape_of_another": (1, 8, 1, 8),
     "size_as_a_number": (0, 0, 2, 0),
     "shape_as_a_number": (1, 8, 1, 8),
-    "constant_of_a_shape": (0, 0, 2, 0),
+    "constant_of_a_shape": (1, 8, 1, 8),
     "shape_is_an_output": (1, 8, 1, 8),
     "slice_to_a_computed_end": (2, 8, 1, 8),
     "range_over_channels": (1, 8, 1, 8),

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 
 import numpy as np
+import onnx_ir as ir
 import pytest
 from onnxruntime.capi.onnxruntime_pybind11_state import (  # type: ignore[import-untyped, unused-ignore]
     Fail,
@@ -22,6 +23,9 @@ from edgec.graph.widths import Line, Mask
 from edgec.ops import rule_for
 from edgec.ops.rule import OpRule
 from edgec.ops.tracing import LabelContext, Use
+from edgec.patterns import Kept
+from edgec.plan import Cut, Slice, Weight
+from edgec.plan_weights import Reader, weights_of
 from laws import obey
 
 
@@ -107,6 +111,32 @@ def test_readers_forgotten(law: str, monkeypatch: pytest.MonkeyPatch) -> None:
         message = "cut law"
     with pytest.raises(AssertionError, match=message):
         obey(PATTERNS["conv_bn_relu"]())
+
+
+@pytest.mark.parametrize(
+    ("pattern", "name"),
+    [("conv_bn_relu", "w2"), ("grouped_conv", "w2"), ("swin", "wo"), ("patch_tokens", "cls")],
+)
+@pytest.mark.parametrize("wrong", ["forgets", "counts from the end"])
+def test_a_plan_that_is_wrong_about_a_weight(
+    wrong: str, pattern: str, name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def mistaken(model: ir.Model, cuts: Mapping[Reader, Sequence[Cut]]) -> Iterator[Weight]:
+        for weight in weights_of(model, cuts):
+            if weight.name != name:
+                yield weight
+            elif wrong != "forgets":
+                slices = [replace(one, kept=_mirrored(one)) for one in weight.slices]
+                yield replace(weight, slices=tuple(slices))
+
+    monkeypatch.setattr(edgec.planning, "weights_of", mistaken)
+    with pytest.raises(AssertionError, match=f"plan: weights: {name}"):
+        obey(PATTERNS[pattern]())
+
+
+def _mirrored(one: Slice) -> Kept:
+    lists = [tuple(one.size - 1 - index for index in reversed(block)) for block in one.blocks()]
+    return tuple(lists) if one.rows else lists[0]
 
 
 def test_bias_of_removed_channels_leaks(monkeypatch: pytest.MonkeyPatch) -> None:

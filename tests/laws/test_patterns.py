@@ -88,6 +88,9 @@ EXPECTED: dict[str, tuple[int, int, int, int] | None] = {
     "gather_one": (1, 7, 2, 7),  # dead
     "expand_gate": (1, 8, 1, 8),
     "expand_channels": (1, 8, 1, 8),
+    "full_like": (1, 8, 1, 8),
+    "full_like_heads": (1, 12, 1, 12),
+    "expand_as": (1, 8, 1, 8),
     "tile_channels": (1, 4, 1, 4),
     "reduce_spatial": (1, 8, 1, 8),
     "reduce_channels": (0, 0, 2, 0),

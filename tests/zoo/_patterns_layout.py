@@ -318,6 +318,46 @@ TEXTS: dict[str, str] = {
   s = Add(e, f)
   y = Conv(s, w2)
 }""",
+    "full_like": """
+(float[N,3,6,5] x) => (y)
+<float[8,3,1,1] w0, float[1] level = {0.3}, float[4,8,1,1] w1>
+{
+  h = Conv(x, w0)
+  s = Shape(h)
+  f = Expand(level, s)
+  e = Sin(f)
+  m = Max(h, e)
+  t = Shape(m)
+  z = ConstantOfShape<value = float[1] {0.7}>(t)
+  a = Mul(m, z)
+  y = Conv(a, w1)
+}""",
+    "full_like_heads": """
+(float[N,5,6] x) => (y)
+<float[6,12] w0, int64[4] heads = {0, 0, 3, -1}, float half = {0.5}, int64[3] flat = {0, 0, -1},
+ float[12,4] w1>
+{
+  q = MatMul(x, w0)
+  h = Reshape(q, heads)
+  s = Shape(h)
+  f = Expand(half, s)
+  e = Sin(f)
+  p = Max(h, e)
+  j = Reshape(p, flat)
+  y = MatMul(j, w1)
+}""",
+    "expand_as": """
+(float[N,3,6,5] x) => (y)
+<float[8,3,1,1] w0, float[1,8,1,1] wg, float[4,16,1,1] w1>
+{
+  h = Conv(x, w0)
+  l = Conv(h, wg)
+  g = Sigmoid(l)
+  s = Shape(h)
+  e = Expand(g, s)
+  c = Concat<axis = 1>(h, e)
+  y = Conv(c, w1)
+}""",
     "tile_channels": """
 (float[2,3,6,5] x) => (y) <float[4,3,1,1] w0, int64[4] times = {1, 3, 1, 1}, float[5,12,1,1] w1>
 {
