@@ -167,14 +167,17 @@ class Histogram:
         return math.sqrt(self.m2 / max(self.sampled, 1))
 
     def magnitudes(self) -> tuple[Counts, Floats]:
-        """The bins of |x|, exactly: their counts int64[n] and edges float64[n + 1] from 0 on."""
-        positions = self.first + np.arange(BINS)
+        """The bins of |x|: their counts int64[n] and edges float64[n + 1] from 0 on, n ≤ BINS.
+
+        They are wider than those of x where x is far from 0.
+        """
+        used = np.flatnonzero(self.counts)
+        positions = used + self.first
         positions = np.where(positions < 0, -1 - positions, positions)
-        used = self.counts > 0
-        size = int(positions[used].max(initial=0)) + 1
-        folded = np.zeros(size, np.int64)
-        np.add.at(folded, positions[used], self.counts[used])
-        return folded, np.arange(size + 1, dtype=np.float64) * self.width
+        wider = max(int(positions.max(initial=0)).bit_length() - (BINS - 1).bit_length(), 0)
+        counts = np.bincount(positions >> wider, self.counts[used], 1).astype(np.int64)
+        edges = np.arange(counts.size + 1, dtype=np.float64)
+        return counts, edges * math.ldexp(1.0, self.exponent + wider)
 
     def _at(self, exponent: int, first: int) -> Counts:
         """The counts in bins that are as wide or wider."""
@@ -192,7 +195,7 @@ def _place(low: float, high: float) -> tuple[int, int]:
         return -149, 0
     finest = math.frexp(max(abs(low), abs(high)))[1] - _MANTISSA - 1
     span = math.frexp(high - low)[1] - BINS.bit_length() - 1
-    exponent = max(finest, span)
+    exponent = max(finest, span) if high > low else finest
     while _bin(high, exponent) - _bin(low, exponent) >= BINS:
         exponent += 1
     return exponent, _bin(low, exponent)

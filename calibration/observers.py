@@ -22,7 +22,7 @@ Range = tuple[float, float]
 Cost = Callable[[Floats, Floats], Floats]
 """lows float64[n], highs float64[n] → float64[n], what these ranges cost."""
 
-_ROUNDS = ((64, 1.0), (16, 4 / 64), (16, 1 / 128))  # ranges tried; how far apart the ends
+_ROUNDS = ((32, 1.0), (8, 1 / 20), (8, 1 / 128))  # steps to each side, and how far they reach
 
 
 @dataclass(frozen=True)
@@ -123,25 +123,26 @@ def _divergence(
 def mse(found: Histogram, scheme: Scheme) -> Range:
     """The range whose grid has the least expected squared error of rounding and clipping.
 
-    Within a bin values spread evenly, and the integral is exact; the least and the greatest value
-    count as what they are, one each.
+    Within a bin values spread evenly, and the integral is exact. The least and the greatest value
+    count too, one each, where the samples missed them.
     """
+    missed = np.asarray([found.least < found.low, found.greatest > found.high])
+    ends = np.asarray([found.least, found.greatest])[missed & (found.total > found.sampled)]
     sampled = found.sampled / max(found.total, 1)
-    ends = np.asarray([found.least, found.greatest])
-    used = np.flatnonzero(found.counts)
+    used = slice(0, int(np.flatnonzero(found.counts).max(initial=0)) + 1)
     density = found.counts[used] / found.width
-    left, right = found.edges[used], found.edges[used + 1]
+    edges = found.edges[: used.stop + 1]
 
     def cost(lows: Floats, highs: Floats) -> Floats:
         grid = Grid.of_range(scheme, lows, highs, 0)
-        inside = (_integral(grid, right) - _integral(grid, left)) @ density
+        inside = np.diff(integral(grid, edges)) @ density
         beyond = np.square(ends - _reals(grid, ends)[1]).sum(1)
         return np.asarray(inside + sampled * beyond)
 
     return _search(found, scheme, cost)
 
 
-def _integral(grid: Grid, x: Floats) -> Floats:
+def integral(grid: Grid, x: Floats) -> Floats:
     """∫ (x − grid(x))² dx from 0, float64[scales, n].
 
     In steps of the scale s, u = x/s − k with k the integer x falls on: s³ (k/12 + u³/3). Beyond
@@ -169,6 +170,8 @@ def slim(found: Histogram, scheme: Scheme) -> Range:
     counts, edges = found.magnitudes()
     v, p = (edges[1:] + edges[:-1]) / 2, counts / max(counts.sum(), 1)
     greatest = max(abs(found.least), abs(found.greatest))
+    if not counts.any():
+        return found.least, found.greatest
 
     def error(a: Floats) -> Floats:
         a = a[:, None]

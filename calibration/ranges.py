@@ -19,6 +19,7 @@ from edgec.calibration.grid import Grid, Scheme
 from edgec.calibration.histogram import Histogram
 from edgec.calibration.moments import Batches, batches_of
 from edgec.calibration.observers import OBSERVERS
+from edgec.calibration.unsound import check_finite
 from edgec.calibration.watch import Feeds, Seen, Watch
 from edgec.errors import UsageError
 from edgec.suggest import check_known
@@ -56,13 +57,14 @@ def observe(
         raise UsageError("calibration data", "hold no full batch", "give more samples")
     count = len(data) if isinstance(data, Sized) else samples or _VALUES // 512
     taken = min(max(_VALUES // max(min(count, samples or count), 1), 256), 8192)
-    workers = _cores()
     watch = Watch(model, names, first, taken=taken, threads=1)
     size = batch_size or min(max(_BATCH_BYTES // watch.widest, 1), _LARGEST_BATCH)
     found = {name: Histogram.empty() for name in watch.names}
     held: dict[str, list[Seen]] = {name: [] for name in watch.names}
-    for seen in _in_turn(watch, batches_of(model, data, size, samples), workers):
+    for feeds, seen in _in_turn(watch, batches_of(model, data, size, samples)):
         for name, part in seen.items():
+            if not np.isfinite(part.mean).all():
+                check_finite(model, name, feeds)  # a mean of finite values may overflow
             held[name].append(part)
         if sum(len(part.low) for part in held[watch.names[0]]) >= _ROWS:
             _pour(held, found)
@@ -74,21 +76,22 @@ def _cores() -> int:
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
-def _in_turn(watch: Watch, batches: Iterable[Feeds], workers: int) -> Iterator[dict[str, Seen]]:
-    """What the batches show, in their order; `workers` of them run at a time."""
-    numbered = enumerate(batches)
+def _in_turn(watch: Watch, batches: Iterable[Feeds]) -> Iterator[tuple[Feeds, dict[str, Seen]]]:
+    """The batches and what they show, in their order; each core runs one at a time."""
+    workers = _cores()
+    running: deque[tuple[Feeds, Future[dict[str, Seen]]]] = deque()
     with ThreadPoolExecutor(workers) as pool:
-        running: deque[Future[dict[str, Seen]]] = deque()
         try:
-            for number, feeds in numbered:
-                running.append(pool.submit(watch, feeds, number))
+            for number, feeds in enumerate(batches):
+                running.append((feeds, pool.submit(watch, feeds, number)))
                 if len(running) > workers:
-                    yield running.popleft().result()
-            while running:
-                yield running.popleft().result()
+                    before, seen = running.popleft()
+                    yield before, seen.result()
+            for before, seen in running:
+                yield before, seen.result()
         finally:
-            for future in running:
-                future.cancel()
+            for _, seen in running:
+                seen.cancel()
 
 
 def _pour(held: dict[str, list[Seen]], found: dict[str, Histogram]) -> None:
@@ -125,11 +128,32 @@ def ranges_of(
     rule = OBSERVERS[observer]
     ranges = {}
     for name, found in histograms.items():
-        if found.samples < rule.samples:
-            fact = f"has seen {found.samples} samples of '{name}', and needs {rule.samples}"
-            raise UsageError(f"observer '{observer}'", fact, "give more samples, or take 'minmax'")
+        _check(name, found, observer)
         ranges[name] = rule.range(found, scheme)
     for names in tied:
+        for name in names:
+            check_known(f"tied activation '{name}'", name, ranges)
         low, high = (f(ranges[n][i] for n in names) for i, f in enumerate((min, max)))
         ranges |= dict.fromkeys(names, (low, high))
     return {name: Grid.of_range(scheme, low, high) for name, (low, high) in ranges.items()}
+
+
+def _check(name: str, found: Histogram, observer: str) -> None:
+    subject, least = f"activation '{name}'", OBSERVERS[observer].samples
+    if found.nonfinite:
+        fact = f"held {found.nonfinite} values that are not finite"
+        raise UsageError(subject, fact, "keep it out of quantisation, or mend the model there")
+    if not found.total:
+        raise UsageError(subject, "was never seen with data", "observe it on some samples first")
+    if found.samples < least:
+        fact = f"needs {least} samples, and has seen {found.samples} of '{name}'"
+        raise UsageError(f"observer '{observer}'", fact, "give more samples, or take 'minmax'")
+
+
+def remarks(histograms: Mapping[str, Histogram]) -> dict[str, str]:
+    """What is odd about tensors, for the record; their grids are sound all the same."""
+    found = {}
+    for name, seen in histograms.items():
+        if seen.total and seen.least == seen.greatest:
+            found[name] = f"is always {seen.least:g} on these samples"
+    return found

@@ -34,6 +34,9 @@ def part_of(model: ir.Model, inputs: Sequence[str], outputs: Collection[str]) ->
         graph.inputs.remove(value)
     for value in graph.outputs:
         value.shape = None
+    weights = dict(graph.initializers)
+    graph.initializers.clear()  # the order in which they were found says nothing
+    graph.initializers.update({n: weights[n] for n in model.graph.initializers if n in weights})
     part = ir.Model(graph, ir_version=model.ir_version)
     part.meta.update(model.meta)
     return part

@@ -23,6 +23,7 @@ from edgec.suggest import suggestion
 Array = NDArray[Any]
 Feeds = Mapping[str, Array]
 _STARTS = "edgec/starts"
+_GOLDEN = (5**0.5 - 1) / 2  # its multiples, less their whole parts, fill 0 to 1 evenly
 _AXES_ARE_INPUTS = 18  # of ReduceMin, ReduceMax and ReduceMean, from this operator set on
 
 
@@ -76,16 +77,17 @@ class Watch:
                 raise UnsupportedError(f"activation '{name}'", "has no elements", "leave it out")
         self.widest = 4 * max(math.prod(shape[1:]) for shape in shapes.values())
         self._rows = [math.prod(shapes[name][1:]) for name in self.names]
-        self._steps = np.asarray([_step(size, taken) for size in self._rows], np.int64)
+        places = [_places(size, taken) for size in self._rows]
+        self._room = np.asarray(self._rows) - [at[-1] for at in places]
         scalars = {name for name in self.names if not shapes[name]}
-        _add_statistics(part, self.names, scalars, self._rows, self._steps)
+        _add_statistics(part, dict(zip(self.names, places, strict=True)), scalars)
         self._session: ort.InferenceSession = open_session(part, threads=threads)
         self._inputs = [v.name for v in self._session.get_inputs() if v.name != _STARTS]
         self._outputs = [v.name for v in self._session.get_outputs()]
 
     def __call__(self, feeds: Feeds, number: int = 0) -> dict[str, Seen]:
         """Runs one batch; its `number` decides the places that values are taken from."""
-        starts = (number * (0.618034 * self._steps).astype(np.int64)) % self._steps
+        starts = (self._room * (number * _GOLDEN % 1)).astype(np.int64)
         found = self._session.run(
             self._outputs, {_STARTS: starts} | {name: feeds[name] for name in self._inputs}
         )
@@ -147,26 +149,22 @@ def _found_by_running(
     return {n: a.shape for n, a in zip(names, session.run(names, wanted), strict=True)}
 
 
-def _step(size: int, taken: int) -> int:
-    """Distance between the elements taken of a row; it goes into no length that repeats in it."""
+def _places(size: int, taken: int) -> NDArray[np.int64]:
+    """Which elements to take of a row: evenly spaced, by no length that repeats in the row."""
     step = max(size // taken, 1)
     while math.gcd(step, size) > 1:
         step += 1
-    return step
+    return np.arange(size // step, dtype=np.int64) * step
 
 
 def _add_statistics(
-    part: ir.Model,
-    names: Collection[str],
-    scalars: Collection[str],
-    rows: list[int],
-    steps: NDArray[np.int64],
+    part: ir.Model, places: Mapping[str, NDArray[np.int64]], scalars: Collection[str]
 ) -> None:
     """Makes four outputs of each value: the fields of `Seen`."""
     graph = part.graph
     values = {v.name: v for v in graph.inputs} | {v.name: v for n in graph for v in n.outputs}
     starts = ir.Value(
-        name=_STARTS, shape=ir.Shape([len(rows)]), type=ir.TensorType(ir.DataType.INT64)
+        name=_STARTS, shape=ir.Shape([len(places)]), type=ir.TensorType(ir.DataType.INT64)
     )
     graph.inputs.append(starts)
     graph.outputs.clear()
@@ -190,7 +188,7 @@ def _add_statistics(
 
     by_row, by_one = constant("by_row", [0, -1]), constant("by_one", [1, 1])
     axis = constant("axis", [1])
-    for i, name in enumerate(names):
+    for i, (name, at) in enumerate(places.items()):
         value = values[name]
         if value.dtype is not ir.DataType.FLOAT:
             value = add("Cast", [value], f"{name}/float", to=ir.DataType.FLOAT)
@@ -201,10 +199,9 @@ def _add_statistics(
                 output(add(op, [flat], f"{name}/{op}", axes=[1], keepdims=0))
             else:
                 output(add(op, [flat, axis], f"{name}/{op}", keepdims=0))
-        if steps[i] == 1:
+        if at[-1] == len(at) - 1:  # all of them
             output(add("Identity", [flat], f"{name}/values"))
             continue
         start = add("Gather", [starts, constant(f"{name}/number", [i])], f"{name}/start")
-        at = constant(f"{name}/at", np.arange(0, rows[i] - steps[i] + 1, steps[i]))
-        places = add("Add", [at, start], f"{name}/places")
-        output(add("Gather", [flat, places], f"{name}/values", axis=1))
+        moved = add("Add", [constant(f"{name}/places", at), start], f"{name}/moved")
+        output(add("Gather", [flat, moved], f"{name}/values", axis=1))

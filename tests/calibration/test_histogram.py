@@ -61,10 +61,13 @@ def test_every_value_lies_in_its_bin(values: Values) -> None:
     expected, _ = np.histogram(flat, found.edges)
     np.testing.assert_array_equal(found.counts[:-1], expected[:-1])  # numpy's last bin is closed
     counts, edges = found.magnitudes()
-    steps = flat / found.width  # of a negative value, the bin is open at the other end
+    width = float(edges[1])
+    assert width >= found.width
+    assert counts.size <= BINS
+    steps = flat / width  # of a negative value, the bin is open at the other end
     bins = np.where(flat > 0, np.floor(steps), np.ceil(-steps) - 1).astype(np.int64)
     np.testing.assert_array_equal(counts, np.bincount(bins, minlength=1))
-    np.testing.assert_array_equal(edges, np.arange(counts.size + 1) * found.width)
+    np.testing.assert_array_equal(edges, np.arange(counts.size + 1) * width)
 
 
 def test_half_of_the_bins_are_in_use_whatever_the_range() -> None:
@@ -73,11 +76,16 @@ def test_half_of_the_bins_are_in_use_whatever_the_range() -> None:
         assert BINS // 2 - 1 <= np.count_nonzero(found.counts) <= BINS
 
 
-def test_a_constant_far_from_zero_is_one_bin_as_fine_as_float32() -> None:
-    found = Histogram.of(np.full((3, 4), 1e6, np.float32))
+@pytest.mark.parametrize("value", [1e6, 3.0, -0.1, 1e-30])
+def test_a_constant_is_one_bin_as_fine_as_float32(value: float) -> None:
+    found = Histogram.of(np.full((3, 4), value, np.float32))
+    exact = float(np.float32(value))
     assert np.count_nonzero(found.counts) == 1
-    assert found.width <= np.spacing(np.float32(1e6))
-    assert (found.least, found.greatest, found.std) == (1e6, 1e6, 0)
+    assert found.width <= np.spacing(np.float32(abs(value)))
+    assert (found.least, found.greatest, found.std) == (exact, exact, 0)
+    counts, edges = found.magnitudes()
+    assert edges[-1] == pytest.approx(abs(exact), rel=2 / BINS)
+    assert counts[-1] == 12
 
 
 def test_moments_and_ends() -> None:
