@@ -1,8 +1,8 @@
 """Means over all positions are written as GlobalAveragePool, which has integer kernels.
 
-    ReduceMean<axes = 2, 3>(x)                 ⟶    GlobalAveragePool(x)
-    ReduceMean<axes = 2, 3, keepdims = 0>(x)   ⟶    Flatten(GlobalAveragePool(x))
-    AveragePool<kernel_shape = all of x>(x)    ⟶    GlobalAveragePool(x)
+ReduceMean<axes = 2, 3>(x)                 ⟶    GlobalAveragePool(x)
+ReduceMean<axes = 2, 3, keepdims = 0>(x)   ⟶    Flatten(GlobalAveragePool(x))
+AveragePool<kernel_shape = all of x>(x)    ⟶    GlobalAveragePool(x)
 """
 
 from __future__ import annotations
@@ -18,7 +18,6 @@ from edgec.model import input_shapes
 from edgec.ops.view import Barrier, Fact, View
 from edgec.passes.base import Context, Pass
 from edgec.passes.fold import sweep
-
 
 _MEANS = ("ReduceMean", "AveragePool")
 
@@ -65,7 +64,6 @@ def _replace(node: ir.Node, names: Names) -> None:
     assert graph is not None
     pool = ir.Node("", "GlobalAveragePool", node.inputs[:1], name=node.name)
     new, last = [pool], pool.outputs[0]
-    last.dtype = made.dtype
     if not node.attributes.get_int("keepdims", 1):
         last.name = names.fresh(f"{made.name}.pooled")
         flat = ir.Node("", "Flatten", [last], name=names.fresh(f"{made.name}.flat"))
