@@ -16,7 +16,7 @@ from collections.abc import Iterator, Sequence
 import onnx_ir as ir
 
 from edgec.graph.facts import Facts, facts_of
-from edgec.model import input_shapes
+from edgec.model_inputs import input_shapes
 from edgec.passes.base import Context
 from edgec.passes.names import NameNodes
 from edgec.passes.quantize.candidates import PRODUCTS, Candidate, candidates, op_name, weights_of

@@ -14,7 +14,7 @@ import onnx_ir as ir
 
 from edgec.graph.facts import Facts, facts_of
 from edgec.graph.names import Names
-from edgec.model import input_shapes
+from edgec.model_inputs import input_shapes
 from edgec.ops.view import Barrier, Fact, View
 from edgec.passes.base import Context, Pass
 from edgec.passes.fold import sweep
