@@ -19,6 +19,9 @@ def op_name(node: ir.Node) -> str:
     return f"{node.domain}::{node.op_type}" if node.domain else node.op_type
 
 
+PRODUCTS = ("Conv", "ConvTranspose", "Gemm", "MatMul")
+
+
 class InFloats(Exception):
     """Why a node stays in floats."""
 
@@ -157,7 +160,7 @@ def candidates(
     Raises:
         UsageError: a pattern matches no product and, if it excludes, no follower.
     """
-    products = [n for n in nodes if op_name(n) in rules.products]
+    products = [n for n in nodes if op_name(n) in PRODUCTS]
     floats = dict(_named(nodes, products, rules, include, exclude))
     found: dict[ir.Node, Candidate] = {}
     first, last = _ends(nodes, products)
@@ -165,6 +168,8 @@ def candidates(
         try:
             if node in floats:
                 continue
+            if op_name(node) not in rules.products:
+                raise InFloats("the target has no integer kernel for it")
             if rules.keep_first and node in first:
                 raise InFloats("the first product")
             if rules.keep_last and node in last:

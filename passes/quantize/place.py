@@ -19,7 +19,7 @@ from edgec.graph.facts import Facts, facts_of
 from edgec.model_inputs import input_shapes
 from edgec.passes.base import Context
 from edgec.passes.names import NameNodes
-from edgec.passes.quantize.candidates import Candidate, candidates, op_name, weights_of
+from edgec.passes.quantize.candidates import PRODUCTS, Candidate, candidates, op_name, weights_of
 from edgec.passes.quantize.placement import Placement, Point, Reader
 from edgec.passes.quantize.rules import QuantizeRules
 
@@ -96,14 +96,16 @@ class _Placing:
             self._forward()
             wanted = self._backward()
         points = tuple(self._points(wanted))
-        followers = self.rules.products + self.rules.followers
         return Placement(
             points,
             weights_of(self.products, self.rules.weights.bits),
             self._tied({p.value for p in points}),
-            {n.name or "": why for n, why in self.floats.items() if op_name(n) in followers},
+            {n.name or "": w for n, w in self.floats.items() if self._is_worth_a_word(n)},
             self.rules,
         )
+
+    def _is_worth_a_word(self, node: ir.Node) -> bool:
+        return op_name(node) in (*PRODUCTS, *self.rules.followers)
 
     def _is_movable(self, node: ir.Node) -> bool:
         op = op_name(node)
