@@ -10,16 +10,14 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 import onnx_ir as ir
-import onnxruntime as ort  # type: ignore[import-untyped, unused-ignore]
+from zoo import Array
 
 from edgec.calibration.grid import Grid, Scheme
-from edgec.calibration.moments import batches_of, channel_axis, runner
+from edgec.calibration.moments import batches_of, runner
 from edgec.passes.base import Data
-from edgec.passes.quantize.weights import WEIGHT_METHODS, StoredWeight, power_along
+from edgec.passes.quantize.weights import WEIGHT_METHODS, StoredWeight
 from edgec.passes.repair.layers import Layer, layers_of, write
-from zoo import Array, session_of
 
 Feeds = Mapping[str, Array]
 
@@ -65,16 +63,18 @@ def quantise_inputs(model: ir.Model, data: Data) -> None:
     run = runner(model, [v.name or "" for v in model.graph.inputs], names)
     ends: dict[str, tuple[float, float]] = dict.fromkeys(names, (0.0, 0.0))
     for feeds in batches_of(model, data, 16):
-        for name, x in run(feeds).items():
+        for name, array in run(feeds).items():
             low, high = ends[name]
-            ends[name] = min(low, float(x.min())), max(high, float(x.max()))
+            ends[name] = min(low, float(array.min())), max(high, float(array.max()))
     for layer in layers:
         grid = Grid.of_range(Scheme(8, signed=False, symmetric=False), *ends[layer.x])
         x = layer.node.inputs[0]
         assert x is not None
         name = f"{layer.out}.x"
-        scale = ir.Value(name=f"{name}.scale", const_value=ir.tensor(np.float32(grid.scale)))
-        zero = ir.Value(name=f"{name}.zero", const_value=ir.tensor(np.uint8(grid.zero)))
+        ends_of = {"scale": np.float32(grid.scale), "zero": np.uint8(grid.zero)}
+        scale, zero = (
+            ir.Value(name=f"{name}.{n}", const_value=ir.tensor(v)) for n, v in ends_of.items()
+        )
         for value in (scale, zero):
             model.graph.register_initializer(value)
         q = ir.node("QuantizeLinear", [x, scale, zero], name=f"{name}.q")
@@ -85,6 +85,8 @@ def quantise_inputs(model: ir.Model, data: Data) -> None:
 
 def snr(found: Sequence[Array], wanted: Sequence[Array]) -> float:
     """Of the outputs, in decibels."""
-    noise = sum(float(((a.astype(np.float64) - b) ** 2).sum()) for a, b in zip(found, wanted, strict=True))
+    noise = sum(
+        float(((a.astype(np.float64) - b) ** 2).sum()) for a, b in zip(found, wanted, strict=True)
+    )
     power = sum(float((b.astype(np.float64) ** 2).sum()) for b in wanted)
     return 10 * float(np.log10(power / max(noise, 1e-30)))

@@ -16,8 +16,9 @@ Scales do not pass a Clip. One that never clips on the samples, above 0, becomes
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import ClassVar, NamedTuple
 
 import numpy as np
 import onnx_ir as ir
@@ -43,11 +44,13 @@ class Equalise(Pass):
 
     Args:
         per_channel: Whether weights will have a grid for each output channel.
+        activations: How much their ranges count beside those of weights.
         samples: How many samples tell the ranges of activations; without data, weights alone count.
     """
 
     name: ClassVar[str] = "equalise"
     per_channel: bool = False
+    activations: float = 0.5
     samples: int = 64
 
     def run(self, model: ir.Model, context: Context) -> ir.Model:
@@ -55,14 +58,14 @@ class Equalise(Pass):
         seen = _Seen.on(model, context.data, self.samples)
         opened = _open_clips(model, seen)
         scaling = scaling_of(channel_groups(model))
-        problem = _Problem.of(scaling, seen, per_channel=self.per_channel)
+        problem = _Problem.of(scaling, seen, self.per_channel, self.activations)
         log_t = problem.solve()
         before, after = problem.unevenness(np.zeros_like(log_t)), problem.unevenness(log_t)
         if after < before:
             scaling.apply(np.exp(log_t))
         context.records[self.name] = {
             "classes": scaling.count - 1,
-            "bits lost to unequal ranges": [round(float(x), 3) for x in (before, min(before, after))],
+            "bits lost to unequal ranges": [round(before, 3), round(min(before, after), 3)],
             "ranges of activations": "from samples" if seen.channels else "not known",
             "clips opened": opened,
             "not scaled": {title(p.node): p.why for p in scaling.products if p.why},
@@ -118,13 +121,31 @@ def _open_clips(model: ir.Model, seen: _Seen) -> list[str]:
         if node.op_type != "Clip" or node.domain:
             continue
         ends = clip_ends(node)
-        if ends is None or ends[0] != 0 or not seen.most.get(_input(node), np.inf) <= ends[1] < np.inf:
+        if ends is None or ends[0] != 0 or ends[1] == np.inf or _input(node) not in seen.most:
+            continue
+        if seen.most[_input(node)] > ends[1]:
             continue
         opened.append(title(node))
         relu = ir.node("Relu", node.inputs[:1], name=node.name, outputs=node.outputs)
         model.graph.insert_before(node, relu)
         model.graph.remove(node)
     return opened
+
+
+class _Row(NamedTuple):
+    """Channels that share a grid.
+
+    Attributes:
+        classes: int64[channels].
+        sign: 1 if their ranges grow with t, −1 if they shrink.
+        ranges: float64[channels], log ρ; −∞ for a channel that is always zero.
+        activation: Whether they are those of an activation.
+    """
+
+    classes: NDArray[np.int64]
+    sign: int
+    ranges: Floats
+    activation: bool = False
 
 
 @dataclass(frozen=True)
@@ -141,19 +162,19 @@ class _Tensor:
     size: NDArray[np.float32]
     activation: Floats | None
 
-    def rows(self, t: Floats, *, per_channel: bool) -> list[tuple[NDArray[np.int64], int, Floats]]:
-        """(class, power of t, log range) of the channels of each tensor with a grid of its own."""
+    def rows(self, t: Floats, *, per_channel: bool) -> list[_Row]:
+        """The channels of each tensor that has a grid of its own."""
         p, (g, o, i) = self.product, self.size.shape
         made, undone = t[p.makes].reshape(g, o), t[p.reads].reshape(g, i)
         found = []
         with np.errstate(divide="ignore"):
             read_by = np.log((self.size * made[:, :, None].astype(np.float32)).max(1) / undone)
-            found.append((p.reads, -1, read_by.ravel()))
+            found.append(_Row(p.reads, -1, read_by.ravel()))
             if not per_channel:
                 by = (self.size / undone[:, None, :].astype(np.float32)).max(2) * made
-                found.append((p.makes, 1, np.log(by).ravel()))
+                found.append(_Row(p.makes, 1, np.log(by).ravel()))
             if self.activation is not None:
-                found.append((p.reads, 1, np.log(self.activation * t[p.reads])))
+                found.append(_Row(p.reads, 1, np.log(self.activation * t[p.reads]), True))
         return found
 
 
@@ -164,31 +185,37 @@ class _Problem:
     tensors: tuple[_Tensor, ...]
     count: int
     per_channel: bool
+    activations: float
 
     @classmethod
-    def of(cls, scaling: Scaling, seen: _Seen, *, per_channel: bool) -> _Problem:
+    def of(cls, scaling: Scaling, seen: _Seen, per_channel: bool, activations: float) -> _Problem:
+        """The tensors of a model."""
         tensors = []
         for p in scaling.products:
             size = np.abs(p.blocks(np.ascontiguousarray(read(p.node, 1)))).max(-1)
             name = _input(p.node)
             tensors.append(_Tensor(p, size.astype(np.float32), seen.channels.get(name)))
-        return cls(tuple(tensors), scaling.count, per_channel)
+        return cls(tuple(tensors), scaling.count, per_channel, activations)
+
+    def rows(self, log_t: Floats) -> Iterator[_Row]:
+        """The channels of all tensors."""
+        for tensor in self.tensors:
+            yield from tensor.rows(np.exp(log_t), per_channel=self.per_channel)
 
     def solve(self) -> Floats:
         """log t, float64[classes], by Jacobi's method; ranges follow the factors at every turn."""
         log_t = np.zeros(self.count)
         for _ in range(_TURNS):
             pull, times = np.zeros(self.count), np.zeros(self.count)
-            for tensor in self.tensors:
-                rows = tensor.rows(np.exp(log_t), per_channel=self.per_channel)
-                for classes, sign, ranges in rows:
-                    live = np.isfinite(ranges)
-                    if live.any():
-                        off = np.where(live, ranges - ranges[live].mean(), 0.0)
-                        pull -= np.bincount(classes, sign * off, self.count)
-                        times += np.bincount(classes, live, self.count)
+            for row in self.rows(log_t):
+                weight = self.activations if row.activation else 1.0
+                live = np.isfinite(row.ranges)
+                if live.any():
+                    off = np.where(live, row.ranges - row.ranges[live].mean(), 0.0)
+                    pull -= np.bincount(row.classes, weight * row.sign * off, self.count)
+                    times += np.bincount(row.classes, weight * live, self.count)
             pull[0] = 0.0
-            new = np.clip(log_t + pull / np.maximum(times, 1), -_FARTHEST, _FARTHEST)
+            new = np.clip(log_t + pull / np.where(times > 0, times, 1), -_FARTHEST, _FARTHEST)
             settled = np.abs(new - log_t).max() < _SETTLED
             log_t = new
             if settled:
@@ -198,9 +225,8 @@ class _Problem:
     def unevenness(self, log_t: Floats) -> float:
         """Mean over all channels of all tensors of log₂ (range of the tensor / of the channel)."""
         lost = [np.zeros(0)]
-        for tensor in self.tensors:
-            for _, _, ranges in tensor.rows(np.exp(log_t), per_channel=self.per_channel):
-                live = ranges[np.isfinite(ranges)]
-                lost.append(live.max(initial=-np.inf) - live)
+        for row in self.rows(log_t):
+            live = row.ranges[np.isfinite(row.ranges)]
+            lost.append(live.max(initial=-np.inf) - live)
         found = np.concatenate(lost)
         return float(found.mean() / np.log(2)) if found.size else 0.0

@@ -269,8 +269,8 @@ class _Walk:
         outputs = node.outputs if node.op_type == "Split" else node.outputs[:1]
         if not scaled:
             outputs = ()
-            for value in node.outputs:
-                self.pin(value, "does not scale with its input")
+            for made in node.outputs:
+                self.pin(made, "does not scale with its input")
         known = [_NONE]
         for i, value in enumerate(node.inputs):
             if value is None:
