@@ -1,0 +1,92 @@
+"""A quantised network for tests, without the placement of a target: every layer's weight and input.
+
+Weights come back from their integers; in front of each layer's input stand QuantizeLinear and
+DequantizeLinear with the range that the calibration samples show.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import onnx_ir as ir
+from zoo import Array
+
+from edgec.calibration.grid import Grid, Scheme
+from edgec.calibration.moments import batches_of, runner
+from edgec.passes.base import Data
+from edgec.passes.quantize.weights import WEIGHT_METHODS, StoredWeight
+from edgec.passes.repair.layers import Layer, layers_of, write
+
+Feeds = Mapping[str, Array]
+
+
+class Samples:
+    """Arrays as calibration data."""
+
+    def __init__(self, **arrays: Array) -> None:
+        self.arrays = arrays
+
+    def __len__(self) -> int:
+        return len(next(iter(self.arrays.values())))
+
+    def batches(self, batch_size: int) -> Any:
+        for start in range(0, len(self), batch_size):
+            yield {n: a[start : start + batch_size] for n, a in self.arrays.items()}
+
+
+def output_axis(layer: Layer) -> int:
+    """The axis of the weight's output channels."""
+    if layer.node.op_type == "Conv":
+        return 0
+    if layer.node.op_type == "ConvTranspose":
+        return 1
+    return 0 if layer.node.attributes.get_int("transB", 0) else 1
+
+
+def quantise_weights(
+    model: ir.Model, bits: int, *, method: str = "absmax", per_channel: bool = False
+) -> None:
+    """Puts back what the integers of every weight stand for."""
+    for layer in layers_of(model):
+        w = layer.weight()
+        axis = output_axis(layer) if per_channel else None
+        grid = WEIGHT_METHODS[method].fit(w, Scheme(bits), axis, None)
+        write(layer.node, 1, StoredWeight.of(w, grid).reals())
+
+
+def quantise_inputs(model: ir.Model, data: Data) -> None:
+    """uint8 with the least and greatest value of the samples, in front of every layer."""
+    layers = layers_of(model)
+    names = {layer.x for layer in layers}
+    run = runner(model, [v.name or "" for v in model.graph.inputs], names)
+    ends: dict[str, tuple[float, float]] = dict.fromkeys(names, (0.0, 0.0))
+    for feeds in batches_of(model, data, 16):
+        for name, array in run(feeds).items():
+            low, high = ends[name]
+            ends[name] = min(low, float(array.min())), max(high, float(array.max()))
+    for layer in layers:
+        grid = Grid.of_range(Scheme(8, signed=False, symmetric=False), *ends[layer.x])
+        x = layer.node.inputs[0]
+        assert x is not None
+        name = f"{layer.out}.x"
+        ends_of = {"scale": np.float32(grid.scale), "zero": np.uint8(grid.zero)}
+        scale, zero = (
+            ir.Value(name=f"{name}.{n}", const_value=ir.tensor(v)) for n, v in ends_of.items()
+        )
+        for value in (scale, zero):
+            model.graph.register_initializer(value)
+        q = ir.node("QuantizeLinear", [x, scale, zero], name=f"{name}.q")
+        d = ir.node("DequantizeLinear", [q.outputs[0], scale, zero], name=f"{name}.d")
+        model.graph.insert_before(layer.node, (q, d))
+        layer.node.replace_input_with(0, d.outputs[0])
+
+
+def snr(found: Sequence[Array], wanted: Sequence[Array]) -> float:
+    """Of the outputs, in decibels."""
+    noise = sum(
+        float(((a.astype(np.float64) - b) ** 2).sum()) for a, b in zip(found, wanted, strict=True)
+    )
+    power = sum(float((b.astype(np.float64) ** 2).sum()) for b in wanted)
+    return 10 * float(np.log10(power / max(noise, 1e-30)))
