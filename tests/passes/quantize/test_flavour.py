@@ -81,23 +81,31 @@ def dtypes(model: ir.Model, op_types: tuple[str, ...], slot: int) -> set[ir.Data
 
 
 @pytest.mark.parametrize("stored", [True, False], ids=["integers", "floats"])
-@pytest.mark.parametrize("name", ["resnet18", "mobilenet_v2", "convnext", "unet"])
+@pytest.mark.parametrize("name", ["resnet18", "convnext", "unet"])
 def test_flavours_agree(name: str, stored: bool, tmp_path: Path) -> None:
+    """As close to the float network, and as close to each other as float16 inputs alone allow.
+
+    Where a number is rounded to integers, the least change may move it by a whole step.
+    """
     original = FuseBatchNorm()(prepared(EXPORTS[name]()), Context())
-    feeds = feeds_of(original, 9)
-    (real,) = run(original, feeds)
     weak = quantized(original, tmp_path, stored=stored)
-    (wanted,) = run(weak, feeds)
+    feeds = [feeds_of(original, seed) for seed in range(50, 58)]
+    near = [{k: v.astype(np.float16).astype(v.dtype) for k, v in f.items()} for f in feeds]
+    real, wanted, moved = together(original, feeds), together(weak, feeds), together(weak, near)
     context = Context()
     made = strong(weak, context)
     onnx.checker.check_model(ir.to_proto(made), full_check=True)
     assert made.opset_imports[""] == 19
     assert_scales_have_the_type_of_what_they_scale(made)
     assert dtypes(made, ("Conv", "Gemm", "MatMul"), 0) == {ir.DataType.FLOAT16}
-    (found,) = run(made, feeds)
-    assert snr(wanted, found) > snr(real, wanted)
-    assert snr(real, found) > snr(real, wanted) - 1
-    print(name, stored, snr(wanted, found), snr(real, wanted), context.records["halve"])
+    assert context.records["halve"]["casts"] == 0  # integers lie between all types
+    found = together(made, feeds)
+    assert snr(real, found) > snr(real, wanted) - 0.5
+    assert snr(wanted, found) > snr(wanted, moved) - 1
+
+
+def together(model: ir.Model, feeds: list[dict[str, NDArray[Any]]]) -> NDArray[Any]:
+    return np.concatenate([y.ravel() for y in run(model, *feeds)])
 
 
 PAIR = (
