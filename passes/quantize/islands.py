@@ -48,7 +48,7 @@ class Format:
     @classmethod
     def of(cls, dtype: ir.DataType) -> Format:
         """The format of an element type."""
-        info = ml_dtypes.finfo(dtype.numpy())
+        info: Any = ml_dtypes.finfo(dtype.numpy())  # type: ignore[no-untyped-call]
         return cls(dtype, float(info.max), float(info.smallest_normal), float(info.eps) / 2)
 
     @property
@@ -96,7 +96,7 @@ def _summed(n: View) -> float:
 
 
 def _window(n: View, f: Format) -> bool:
-    return prod(n.attr("kernel_shape", ())) * f.unit > 1 / 8
+    return bool(prod(n.attr("kernel_shape", ())) * f.unit > 1 / 8)
 
 
 def _along(n: View, f: Format) -> bool:
@@ -351,9 +351,10 @@ class _Reasons:
         return node.op_type in _PRODUCTS
 
     def _out_of_range(self, value: ir.Value | None) -> str | None:
-        if value is None or value.name not in self.ranges or not self._is_float(value):
+        ends = None if value is None else self.ranges.get(value.name or "")
+        if value is None or ends is None or not self._is_float(value):
             return None
-        reach = max(abs(end) for end in self.ranges[value.name])
+        reach = max(map(abs, ends))
         if reach * HEADROOM > self.to.largest:
             return (
                 f"'{value.name}' reaches {reach:.3g}; {self.to.word} ends at {self.to.largest:.5g}"

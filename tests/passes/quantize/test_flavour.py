@@ -126,7 +126,7 @@ def test_weights_as_floats_become_the_integers_that_they_stand_for() -> None:
     made = strong(model)
     assert [n.op_type for n in made.graph].count("QuantizeLinear") == 1
     k = made.graph.initializers["k"].const_value.numpy()  # type: ignore[union-attr]
-    t = np.float32([0.01, 0.02, 0.03, 0.02]).reshape(4, 1, 1, 1)
+    t = np.array([0.01, 0.02, 0.03, 0.02], np.float32).reshape(4, 1, 1, 1)
     np.testing.assert_array_equal(k, np.clip(np.rint(w / t), -128, 127).astype(np.int8))
     assert "w" not in made.graph.initializers
 

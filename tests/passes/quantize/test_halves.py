@@ -54,7 +54,7 @@ def wide(model: ir.Model) -> ir.Model:
                 model.graph.insert_before(node, up)
                 node.replace_input_with(i, up.outputs[0])
         for value in node.outputs:
-            if value.dtype in HALF.values():
+            if value.dtype is not None and value.dtype in HALF.values():
                 down = ir.node("Cast", [value], {"to": value.dtype.value})
                 rounded = down.outputs[0]
                 rounded.name, rounded.type = f"{value.name}.down", value.type
