@@ -3,9 +3,14 @@
 With one scale for all, channels pass. With one per channel, its scale and zero point go with it.
 A weight that is stored as integers is read by DequantizeLinear alone: its axes are labelled there,
 and what reads the result ties them, as it does any value that is computed.
+
+With blocks along an axis, scale[⌊k / block⌋, n] · (q[k, n] − zero[⌊k / block⌋, n]): the channels of a
+block go together, so that those behind it stay with their scales; those of other axes go alone.
 """
 
 from __future__ import annotations
+
+import numpy as np
 
 from edgec.ops.examples import between_convs
 from edgec.ops.labels import line_labels
@@ -20,7 +25,8 @@ _WEIGHT = ",".join(str(53 * i % 101 - 50) for i in range(36))
 
 def _per_scale(n: LabelContext) -> None:
     if n.attr("block_size", 0):
-        raise Barrier("is quantised in blocks")
+        _per_block(n, int(n.attr("block_size")))
+        return
     labels = n.labels(0)
     if len(n.shape(1)) == 1 and n.shape(1)[0] > 1:
         axis = n.axis("axis", 1)
@@ -29,6 +35,21 @@ def _per_scale(n: LabelContext) -> None:
             n.use_line(i, line)
         rest = tuple(f for f in labels if axis not in f.order)
         labels = rest + line_labels(line, axis, len(n.shape(0)))
+    n.give(labels)
+
+
+def _per_block(n: LabelContext, block: int) -> None:
+    if not n.is_param(1) or (n.has(2) and not n.is_param(2)):
+        raise Barrier("is quantised in blocks, and computes their scales")
+    rank, along = len(n.shape(0)), n.axis("axis", 1)
+    labels = n.labels(0)
+    lines = [n.atoms.line(labels, axis) for axis in range(rank)]
+    ids = lines[along]
+    if ids is not None:
+        n.atoms.unite(ids, np.repeat(ids[::block], block)[: ids.size])
+        lines[along] = ids[::block]
+    for i in (1, 2):
+        n.use(i, tuple(f for a, line in enumerate(lines) for f in line_labels(line, a, rank)))
     n.give(labels)
 
 
