@@ -6,17 +6,19 @@ and what reads the result ties them, as it does any value that is computed.
 
 With blocks along an axis, scale[⌊k / block⌋, n] · (q[k, n] − zero[⌊k / block⌋, n]): the channels of a
 block go together, so that those behind it stay with their scales; those of other axes go alone.
+
+MatMulNBits of ONNX Runtime has such a weight packed into bytes, which nothing takes apart.
 """
 
 from __future__ import annotations
 
 import numpy as np
 
-from edgec.ops.examples import between_convs
+from edgec.ops.examples import between_convs, between_gemms
 from edgec.ops.labels import line_labels
-from edgec.ops.rule import OpRule, per_output
+from edgec.ops.rule import OpRule, Stop, per_output
 from edgec.ops.tracing import LabelContext
-from edgec.ops.view import Barrier
+from edgec.ops.view import Barrier, Cost, Fact, View, product
 
 _STEPS = "0.02,0.03,0.04,0.05,0.03,0.02"
 _ZEROS = "1,-3,0,2,7,-5"
@@ -58,6 +60,17 @@ _DEQUANTIZE = between_convs(
     f", int8[6,6,1,1] w = {{{_WEIGHT}}}, float[6] s = {{{_STEPS}}}, int8[6] z = {{{_ZEROS}}}",
 )
 
+
+def _packed_facts(n: View) -> list[Fact]:
+    return [Fact(n.fact(0).dtype, (*n.shape(0)[:-1], int(n.attr("N"))))]
+
+
+def _packed_cost(n: View) -> Cost:
+    return Cost(product(n.out_shape()) * int(n.attr("K")), 0)
+
+
+_BYTES = ",".join(str(29 * i % 251) for i in range(64))
+
 RULES = (
     OpRule(
         "QuantizeLinear",
@@ -69,4 +82,16 @@ RULES = (
         ),
     ),
     OpRule("DequantizeLinear", _per_scale, per_output(2), _DEQUANTIZE),
+    OpRule(
+        "com.microsoft::MatMulNBits",
+        Stop("its weight is packed in blocks"),
+        _packed_cost,
+        between_gemms(
+            "c = Relu(a)\n  b = com.microsoft.MatMulNBits<K=8, N=8, bits=4, block_size=16>(c, q, s)",
+            f", uint8[8,1,8] q = {{{_BYTES}}}, float[8] s",
+        )
+        .replace('"" : 21]', '"" : 21, "com.microsoft" : 1]')
+        .replace("=> (y)", "=> (float[5,4] y)"),
+        infer=_packed_facts,
+    ),
 )
