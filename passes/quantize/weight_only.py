@@ -111,6 +111,8 @@ class WeightOnly(Pass):
     ) -> str | None:
         """Why a weight stays as it is, None if it can be stored."""
         name = f"'{value.name}'"
+        if any(node.graph is not nodes[0].graph or node.graph is not value.graph for node in nodes):
+            return f"{name} is read in a nested graph"
         if len(tensor.shape) != 2:
             return f"{name} is no matrix"
         if tensor.size < self.smallest:
