@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from math import ceil
 from typing import Any
 
 import numpy as np
@@ -26,8 +27,11 @@ from edgec.ops.view import FREE, Barrier, Cost, Fact, View, product
 
 Floats = NDArray[np.float64]
 
-_FLOATING = {
+_STORED = {
     ir.DataType.FLOAT, ir.DataType.FLOAT16, ir.DataType.BFLOAT16, ir.DataType.DOUBLE,
+    ir.DataType.FLOAT8E4M3FN, ir.DataType.FLOAT8E4M3FNUZ, ir.DataType.FLOAT8E5M2,
+    ir.DataType.FLOAT8E5M2FNUZ, ir.DataType.FLOAT8E8M0, ir.DataType.FLOAT4E2M1,
+    ir.DataType.INT8, ir.DataType.UINT8, ir.DataType.INT4, ir.DataType.UINT4,
 }  # fmt: skip
 
 
@@ -38,8 +42,9 @@ class Totals:
     Attributes:
         flops: 2 per multiply-add, 1 per other arithmetic operation; one inference.
         macs: Multiply-adds of convolutions and matrix products.
-        params: Elements of the weights (floating-point initializers with at least one axis).
-        size: Their bytes.
+        params: Elements of the weights: initializers with at least one axis, of floats or of
+            integers of at most 8 bits, scales and zero points among them.
+        size: Their bytes; two elements of 4 bits share one.
         uncounted: Operators whose work is unknown (no rule, or unknown shapes).
     """
 
@@ -57,8 +62,11 @@ class Totals:
 
 
 def is_weight(tensor: ir.TensorProtocol) -> bool:
-    """Whether an initializer counts as parameters: floating point, and not a lone scalar."""
-    return tensor.dtype in _FLOATING and len(tensor.shape) > 0
+    """Whether an initializer counts as parameters: floats or narrow integers, no lone scalar.
+
+    Shapes, indices and truth values are of other types.
+    """
+    return tensor.dtype in _STORED and len(tensor.shape) > 0
 
 
 _SHAPES = {ir.DataType.INT64, ir.DataType.INT32}
@@ -280,7 +288,7 @@ class CostModel:
             if tensor is None or not is_weight(tensor):
                 continue
             shape = tuple(tensor.shape.numpy())
-            itemsize = tensor.nbytes / max(tensor.size, 1)
+            itemsize = tensor.dtype.bitwidth / 8
             held = value.is_graph_output() or value.is_graph_input() or not value.uses()
             copies: list[dict[tuple[int, bytes], _Axis]] = []
             for node, i in [*value.uses(), *([(None, 0)] if held else [])]:
@@ -331,8 +339,8 @@ class CostModel:
         macs = sum(cost.macs for cost in costs)
         other = sum(cost.other for cost in costs)
         elements = [int(t.elements(lambda axis: lost[axis.term])) for t in self.tensors]
-        size = sum(n * t.itemsize for n, t in zip(elements, self.tensors, strict=True))
-        return Totals(2 * macs + other, macs, sum(elements), round(size))
+        size = sum(ceil(n * t.itemsize) for n, t in zip(elements, self.tensors, strict=True))
+        return Totals(2 * macs + other, macs, sum(elements), size)
 
     def alternatives(self, metric: Metric, group: int, removed: Floats, options: Floats) -> Floats:
         """Cost of all that one group touches, for each of its options, others as in `removed`.
@@ -359,7 +367,7 @@ class CostModel:
         else:
             for tensor in near.tensors:
                 weight = tensor.itemsize if metric == "size" else 1
-                total = total + weight * tensor.elements(sizes)
+                total = total + np.ceil(weight * tensor.elements(sizes))
         return total
 
     def _cost(self, node: _Node, sizes: Sizes) -> Cost:

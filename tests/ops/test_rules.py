@@ -72,6 +72,7 @@ FOUND = {
     "com.microsoft::SkipSimplifiedLayerNormalization": (0, 0, 0),
     "com.microsoft::EmbedLayerNormalization": (0, 0, 0),
     "com.microsoft::FusedMatMul": (1, 8, 8),
+    "com.microsoft::MatMulNBits": (0, 0, 0),  # its weight is packed
     **dict.fromkeys(("RotaryEmbedding", "com.microsoft::RotaryEmbedding"), (1, 4, 4)),
 }
 
@@ -109,6 +110,7 @@ BY_HAND = {
     "com.microsoft::MultiHeadAttention": (150 * (4 + 5), 150 * (1 + 5) + 10 * 39),
     "com.microsoft::GroupQueryAttention": (300 * (8 + 8), 300 * (1 + 5)),
     "RotaryEmbedding": (0, 3 * 2 * 5 * 24),
+    "com.microsoft::MatMulNBits": (5 * 8 * 8, 0),
     **dict.fromkeys(
         ("Identity", "Cast", "Dropout", "Reshape", "Transpose", "Concat", "Split", "Slice",
          "Gather", "Pad", "Expand", "Tile", "Flatten", "Squeeze", "Unsqueeze", "DepthToSpace",
