@@ -224,32 +224,49 @@ def explain(
 @click.option(
     "--seed", type=click.IntRange(0), default=0, show_default=True, help="Of the random samples."
 )
+@click.option("--tensors", is_flag=True, help="Compare every tensor of both, worst first.")
+@click.option(
+    "--restore",
+    is_flag=True,
+    help="Tell which quantised layer of SECOND would help most in floats.",
+)
 @_input
 @_as_json
 def compare(
-    first: str, second: str, data: str | None, seed: int, inputs: tuple[str, ...], as_json: bool
-) -> None:
-    """How far the outputs of two models are apart."""
+    first: str, second: str, data: str | None, seed: int, tensors: bool, restore: bool,
+    inputs: tuple[str, ...], as_json: bool,
+) -> None:  # fmt: skip
+    """How far the outputs of two models are apart, and where that comes from."""
+    from dataclasses import asdict
+
     from edgec.comparing import compare_models
     from edgec.report import finite
+    from edgec.restoring import restorations
+    from edgec.tensors import compare_tensors
 
-    found = compare_models(first, second, data=data, seed=seed, inputs=_shapes(inputs))
+    options: Any = {"data": data, "seed": seed, "inputs": _shapes(inputs)}
+    found = compare_models(first, second, **options)
+    report = compare_tensors(first, second, **options) if tensors else None
+    restored = restorations(first, second, **options) if restore else None
     if as_json:
-        from dataclasses import asdict
-
-        _json([finite(asdict(d)) for d in found])
+        outputs = [asdict(d) for d in found]
+        parts = {
+            "tensors": None if report is None else report.to_json(),
+            "restore": None if restored is None else [asdict(r) for r in restored],
+        }
+        asked = {name: part for name, part in parts.items() if part is not None}
+        _json(finite({"outputs": outputs, **asked} if asked else outputs))
         return
     if data is None:
         console.printer(sys.stderr).print(" note     no data: seeded random inputs")
-    console.rows(
-        ("output", "samples", "max abs", "max rel", "SNR", "cosine"),
-        [
-            (d.name, str(d.samples), f"{d.max_abs:.3e}", f"{d.max_rel:.3e}",
-             "equal" if d.snr_db == float("inf") else f"{d.snr_db:.1f} dB", f"{d.cosine:.6f}")
-            for d in found
-        ],
-        console.printer(),
-    )  # fmt: skip
+    out = console.printer()
+    console.show_differences(found, out)
+    if report is not None:
+        out.print()
+        console.show_tensors(report, out)
+    if restored is not None:
+        out.print()
+        console.show_restorations(restored, out)
 
 
 @main.command()

@@ -14,10 +14,13 @@ from rich.spinner import Spinner
 from rich.table import Table
 
 from edgec.budget import Metric, human, plural
+from edgec.compare import Difference
 from edgec.errors import EdgecError
 from edgec.explanation import Explanation
 from edgec.inspection import Inspection
 from edgec.report import Report, summary
+from edgec.restoring import Restoration
+from edgec.tensors import TensorReport
 
 
 def printer(file: IO[str] | None = None) -> Console:
@@ -212,6 +215,66 @@ def show_explanation(found: Explanation, console: Console, most: int = 40) -> No
     if found.free:
         row = "" if found.row is None else f", row {found.row}: every row keeps the same count"
         console.print(f" free to cut, in the group of {plain(found.group)}{row}")
+
+
+def show_differences(found: Sequence[Difference], console: Console) -> None:
+    """The outputs of two models."""
+    rows(
+        ("output", "samples", "max abs", "max rel", "SNR", "cosine"),
+        [
+            (d.name, str(d.samples), f"{d.max_abs:.3e}", f"{d.max_rel:.3e}", _db(d.snr_db),
+             f"{d.cosine:.6f}")
+            for d in found
+        ],
+        console,
+    )  # fmt: skip
+
+
+def show_tensors(report: TensorReport, console: Console, most: int = 20) -> None:
+    """The worst tensors of two models, and how many could not be compared."""
+    rows(
+        ("tensor", "of", "compared", "SNR", "cosine", "max abs", "max rel"),
+        [
+            (t.name, t.op, t.kind, _db(t.snr_db), f"{t.cosine:.6f}", f"{t.max_abs:.3e}",
+             f"{t.max_rel:.3e}")
+            for t in report.tensors[:most]
+        ],
+        console,
+    )  # fmt: skip
+    if len(report.tensors) > most:
+        console.print(f" … {len(report.tensors) - most} better ones (--json shows all)")
+    for names, words in (
+        (report.only_first, "only in the first model"),
+        (report.only_second, "only in the second model"),
+        (report.reshaped, "of another shape"),
+    ):
+        if names:
+            console.print(f" note     {plural(len(names), 'tensor')} {words}: {_some(names)}")
+
+
+def show_restorations(found: Sequence[Restoration], console: Console, most: int = 20) -> None:
+    """The quantised layers, that which would help most in floats first."""
+    rows(
+        ("layer in floats", "operator", "gain", "output SNR", "unrounded"),
+        [
+            (r.name, r.op, f"{r.gain_db:+.2f} dB", _db(r.snr_db), ", ".join(r.bypassed))
+            for r in found[:most]
+        ],
+        console,
+    )
+    if len(found) > most:
+        console.print(f" … {len(found) - most} that help less (--json shows all)")
+    for row in [r for r in found[:most] if r.kept]:
+        kept = "; ".join(f"{word} {why}" for word, why in row.kept.items())
+        console.print(f" note     '{plain(row.name)}' stays rounded in part: {plain(kept)}")
+
+
+def _db(value: float) -> str:
+    return "equal" if value == float("inf") else f"{value:.1f} dB"
+
+
+def _some(names: Sequence[str], most: int = 3) -> str:
+    return ", ".join(plain(name) for name in names[:most]) + (", …" if len(names) > most else "")
 
 
 def _table(*titles: str) -> Table:
