@@ -269,6 +269,57 @@ def compare(
         console.show_restorations(restored, out)
 
 
+def _widths(_: click.Context, __: click.Parameter, text: str) -> tuple[int, ...]:
+    """`8,4`."""
+    words = text.split(",")
+    if not all(_SIZE.fullmatch(word) for word in words):
+        raise UsageError(f"--bits {text}", "is no list of widths", "for example 8,4")
+    return tuple(int(word) for word in words)
+
+
+@main.command("quantize-scan")
+@click.argument("model")
+@click.option(
+    "--data", metavar="SPEC", help="Samples: .npz, a folder of images, package.module:function."
+)
+@click.option("--target", default="cpu", show_default=True, help="Its rules say what is quantised.")
+@click.option(
+    "--bits", default="8,4", show_default=True, callback=_widths, help="Widths to try: 4, 8, 16."
+)
+@click.option(
+    "--method", default="output", show_default=True, help="output, lim, zd or prune-slope."
+)
+@click.option(
+    "--metric",
+    default="error",
+    show_default=True,
+    help="error (noise over signal of the outputs), kl (of classes), top1 or "
+    "package.module:function.",
+)
+@click.option("--samples", type=click.IntRange(1), help="At most so many.  [default: 64]")
+@click.option(
+    "--resume", metavar="FILE", help="Keep results in FILE, and compute none that is there."
+)
+@click.option("--size", metavar="X", help="Choose bits: the bytes of all weights (0.2, 4MB).")
+@click.option("--latency", type=float, metavar="MS", help="Choose bits: time of all layers.")
+@click.option("--latencies", metavar="FILE", help="JSON: layer → precision → milliseconds.")
+@click.option(
+    "--max-drop", type=float, metavar="X", help="Choose bits: the damage that may be done."
+)
+@_limit
+@_input
+@_as_json
+def quantize_scan(model: str, inputs: tuple[str, ...], as_json: bool, **options: Any) -> None:
+    """Rank the layers of MODEL by what few bits do to its outputs; choose bits for each."""
+    from edgec.scanning import quantize_scan as run
+
+    found = run(model, inputs=_shapes(inputs), **options)
+    if as_json:
+        _json(found.to_json())
+    else:
+        console.show_scan(found, console.printer())
+
+
 @main.command()
 @_as_json
 def targets(as_json: bool) -> None:

@@ -18,8 +18,10 @@ from edgec.compare import Difference
 from edgec.errors import EdgecError
 from edgec.explanation import Explanation
 from edgec.inspection import Inspection
+from edgec.passes.quantize.bits import FLOAT
 from edgec.report import Report, summary
 from edgec.restoring import Restoration
+from edgec.scanning import ScanReport
 from edgec.tensors import TensorReport
 
 
@@ -267,6 +269,39 @@ def show_restorations(found: Sequence[Restoration], console: Console, most: int 
     for row in [r for r in found[:most] if r.kept]:
         kept = "; ".join(f"{word} {why}" for word, why in row.kept.items())
         console.print(f" note     '{plain(row.name)}' stays rounded in part: {plain(kept)}")
+
+
+def show_scan(found: ScanReport, console: Console) -> None:
+    """Layers, the most sensitive first: damage for each width, and the bits that were chosen."""
+    damages = found.scan.damages()
+    layers = {layer.name: layer for layer in found.scan.layers}
+    ranked = [*dict.fromkeys(row.layer for row in found.scan.rows), *found.scan.silent]
+    widths = sorted({row.bits for row in found.scan.rows}, reverse=True)
+    chosen = found.allocation
+    lines = []
+    for name in ranked:
+        own = damages.get(name, {})
+        cells = [f"{own[b]:.3e}" if b in own else "unknown" for b in widths]
+        bits = [] if chosen is None else [_bits(chosen.bits[name])]
+        params = human(layers[name].params, "params")
+        lines.append((name, layers[name].op, params, *cells, *bits))
+    titles = [f"{_bits(b)} damage" for b in widths]
+    rows(
+        ("layer", "operator", "params", *titles, *([] if chosen is None else ["chosen"])),
+        lines,
+        console,
+    )
+    if chosen is not None:
+        cost = human(chosen.cost, "size") if found.cost == "bytes" else f"{chosen.cost:.3g} ms"
+        console.print(f"\n chosen   {cost} in these layers · damage {chosen.damage:.3e}")
+    if found.scan.resumed:
+        console.print(f" note     {plural(found.scan.resumed, 'result')} from the file")
+    for name, why in found.scan.silent.items():
+        console.print(f" note     nothing is known of '{plain(name)}': {plain(why)}")
+
+
+def _bits(bits: int) -> str:
+    return "float" if bits == FLOAT else f"{bits} bits"
 
 
 def _db(value: float) -> str:
