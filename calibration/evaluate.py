@@ -101,15 +101,30 @@ def evaluate(
     """
     total, n = 0.0, 0
     for feeds, labels in data.labelled(batch_size):
-        outputs = {name: array[: len(labels)] for name, array in run(feeds).items()}
-        with running(metric.name):
-            scores = np.asarray(metric.score(outputs, labels))
-        if scores.shape != (len(labels),) or scores.dtype.kind not in "fiub":
-            fact = f"returned {scores.dtype}{list(scores.shape)} for {len(labels)} samples"
-            raise UsageError(metric.name, fact, "return one number per sample: [samples]")
-        total += float(scores.sum(dtype=np.float64))
-        if not math.isfinite(total):
-            fact = "returned a score that is not finite"
-            raise UsageError(metric.name, fact, "return one finite number per sample")
+        total += score_sum(metric, run(feeds), labels)
         n += len(labels)
     return Accuracy(total / n, n, metric.name)
+
+
+def score_sum(metric: Metric, outputs: Outputs, labels: Array) -> float:
+    """The scores of one batch, added up.
+
+    Args:
+        metric: Gives the scores.
+        outputs: Outputs by name, samples along axis 0; those beyond the labels are padding.
+        labels: Labels of the samples.
+
+    Errors:
+        UsageError: the metric does not return what it should.
+    """
+    own = {name: array[: len(labels)] for name, array in outputs.items()}
+    with running(metric.name):
+        scores = np.asarray(metric.score(own, labels))
+    if scores.shape != (len(labels),) or scores.dtype.kind not in "fiub":
+        fact = f"returned {scores.dtype}{list(scores.shape)} for {len(labels)} samples"
+        raise UsageError(metric.name, fact, "return one number per sample: [samples]")
+    total = float(scores.sum(dtype=np.float64))
+    if not math.isfinite(total):
+        fact = "returned a score that is not finite"
+        raise UsageError(metric.name, fact, "return one finite number per sample")
+    return total

@@ -232,32 +232,100 @@ def explain(
 @click.option(
     "--seed", type=click.IntRange(0), default=0, show_default=True, help="Of the random samples."
 )
+@click.option("--tensors", is_flag=True, help="Compare every tensor of both, worst first.")
+@click.option(
+    "--restore",
+    is_flag=True,
+    help="Tell which quantised layer of SECOND would help most in floats.",
+)
 @_input
 @_as_json
 def compare(
-    first: str, second: str, data: str | None, seed: int, inputs: tuple[str, ...], as_json: bool
-) -> None:
-    """How far the outputs of two models are apart."""
+    first: str, second: str, data: str | None, seed: int, tensors: bool, restore: bool,
+    inputs: tuple[str, ...], as_json: bool,
+) -> None:  # fmt: skip
+    """How far the outputs of two models are apart, and where that comes from."""
+    from dataclasses import asdict
+
     from edgec.comparing import compare_models
     from edgec.report import finite
+    from edgec.restoring import restorations
+    from edgec.tensors import compare_tensors
 
-    found = compare_models(first, second, data=data, seed=seed, inputs=_shapes(inputs))
+    options: Any = {"data": data, "seed": seed, "inputs": _shapes(inputs)}
+    found = compare_models(first, second, **options)
+    report = compare_tensors(first, second, **options) if tensors else None
+    restored = restorations(first, second, **options) if restore else None
     if as_json:
-        from dataclasses import asdict
-
-        _json([finite(asdict(d)) for d in found])
+        outputs = [asdict(d) for d in found]
+        parts = {
+            "tensors": None if report is None else report.to_json(),
+            "restore": None if restored is None else [asdict(r) for r in restored],
+        }
+        asked = {name: part for name, part in parts.items() if part is not None}
+        _json(finite({"outputs": outputs, **asked} if asked else outputs))
         return
     if data is None:
         console.printer(sys.stderr).print(" note     no data: seeded random inputs")
-    console.rows(
-        ("output", "samples", "max abs", "max rel", "SNR", "cosine"),
-        [
-            (d.name, str(d.samples), f"{d.max_abs:.3e}", f"{d.max_rel:.3e}",
-             "equal" if d.snr_db == float("inf") else f"{d.snr_db:.1f} dB", f"{d.cosine:.6f}")
-            for d in found
-        ],
-        console.printer(),
-    )  # fmt: skip
+    out = console.printer()
+    console.show_differences(found, out)
+    if report is not None:
+        out.print()
+        console.show_tensors(report, out)
+    if restored is not None:
+        out.print()
+        console.show_restorations(restored, out)
+
+
+def _widths(_: click.Context, __: click.Parameter, text: str) -> tuple[int, ...]:
+    """`8,4`."""
+    words = text.split(",")
+    if not all(_SIZE.fullmatch(word) for word in words):
+        raise UsageError(f"--bits {text}", "is no list of widths", "for example 8,4")
+    return tuple(int(word) for word in words)
+
+
+@main.command("quantize-scan")
+@click.argument("model")
+@click.option(
+    "--data", metavar="SPEC", help="Samples: .npz, a folder of images, package.module:function."
+)
+@click.option("--target", default="cpu", show_default=True, help="Its rules say what is quantised.")
+@click.option(
+    "--bits", default="8,4", show_default=True, callback=_widths, help="Widths to try: 4, 8, 16."
+)
+@click.option(
+    "--method", default="output", show_default=True, help="output, lim, zd or prune-slope."
+)
+@click.option(
+    "--metric",
+    default="error",
+    show_default=True,
+    help="error (noise over signal of the outputs), kl (of classes), top1 or "
+    "package.module:function.",
+)
+@click.option("--samples", type=click.IntRange(1), help="At most so many.  [default: 64]")
+@click.option(
+    "--resume", metavar="FILE", help="Keep results in FILE, and compute none that is there."
+)
+@click.option("--size", metavar="X", help="Choose bits: the bytes of all weights (0.2, 4MB).")
+@click.option("--latency", type=float, metavar="MS", help="Choose bits: time of all layers.")
+@click.option("--latencies", metavar="FILE", help="JSON: layer → precision → milliseconds.")
+@click.option(
+    "--max-drop", type=float, metavar="X", help="Choose bits: the damage that may be done."
+)
+@_limit
+@_input
+@_as_json
+def quantize_scan(model: str, inputs: tuple[str, ...], as_json: bool, **options: Any) -> None:
+    """Rank the layers of MODEL by what few bits do to its outputs; choose bits for each."""
+    from edgec.scanning import quantize_scan as run
+
+    found = run(model, inputs=_shapes(inputs), **options)
+    if as_json:
+        _json(found.to_json())
+    else:
+        console.show_scan(found, console.printer())
 
 
 @main.command()

@@ -14,10 +14,15 @@ from rich.spinner import Spinner
 from rich.table import Table
 
 from edgec.budget import Metric, human, plural
+from edgec.compare import Difference
 from edgec.errors import EdgecError
 from edgec.explanation import Explanation
 from edgec.inspection import Inspection
+from edgec.passes.quantize.bits import FLOAT
 from edgec.report import Report, summary
+from edgec.restoring import Restoration
+from edgec.scanning import ScanReport
+from edgec.tensors import TensorReport
 
 
 def printer(file: IO[str] | None = None) -> Console:
@@ -212,6 +217,99 @@ def show_explanation(found: Explanation, console: Console, most: int = 40) -> No
     if found.free:
         row = "" if found.row is None else f", row {found.row}: every row keeps the same count"
         console.print(f" free to cut, in the group of {plain(found.group)}{row}")
+
+
+def show_differences(found: Sequence[Difference], console: Console) -> None:
+    """The outputs of two models."""
+    rows(
+        ("output", "samples", "max abs", "max rel", "SNR", "cosine"),
+        [
+            (d.name, str(d.samples), f"{d.max_abs:.3e}", f"{d.max_rel:.3e}", _db(d.snr_db),
+             f"{d.cosine:.6f}")
+            for d in found
+        ],
+        console,
+    )  # fmt: skip
+
+
+def show_tensors(report: TensorReport, console: Console, most: int = 20) -> None:
+    """The worst tensors of two models, and how many could not be compared."""
+    rows(
+        ("tensor", "of", "compared", "SNR", "cosine", "max abs", "max rel"),
+        [
+            (t.name, t.op, t.kind, _db(t.snr_db), f"{t.cosine:.6f}", f"{t.max_abs:.3e}",
+             f"{t.max_rel:.3e}")
+            for t in report.tensors[:most]
+        ],
+        console,
+    )  # fmt: skip
+    if len(report.tensors) > most:
+        console.print(f" … {len(report.tensors) - most} better ones (--json shows all)")
+    for names, words in (
+        (report.only_first, "only in the first model"),
+        (report.only_second, "only in the second model"),
+        (report.reshaped, "of another shape"),
+    ):
+        if names:
+            console.print(f" note     {plural(len(names), 'tensor')} {words}: {_some(names)}")
+
+
+def show_restorations(found: Sequence[Restoration], console: Console, most: int = 20) -> None:
+    """The quantised layers, that which would help most in floats first."""
+    rows(
+        ("layer in floats", "operator", "gain", "output SNR", "unrounded"),
+        [
+            (r.name, r.op, f"{r.gain_db:+.2f} dB", _db(r.snr_db), ", ".join(r.bypassed))
+            for r in found[:most]
+        ],
+        console,
+    )
+    if len(found) > most:
+        console.print(f" … {len(found) - most} that help less (--json shows all)")
+    for row in [r for r in found[:most] if r.kept]:
+        kept = "; ".join(f"{word} {why}" for word, why in row.kept.items())
+        console.print(f" note     '{plain(row.name)}' stays rounded in part: {plain(kept)}")
+
+
+def show_scan(found: ScanReport, console: Console) -> None:
+    """Layers, the most sensitive first: damage for each width, and the bits that were chosen."""
+    damages = found.scan.damages()
+    layers = {layer.name: layer for layer in found.scan.layers}
+    ranked = [*dict.fromkeys(row.layer for row in found.scan.rows), *found.scan.silent]
+    widths = sorted({row.bits for row in found.scan.rows}, reverse=True)
+    chosen = found.allocation
+    lines = []
+    for name in ranked:
+        own = damages.get(name, {})
+        cells = [f"{own[b]:.3e}" if b in own else "unknown" for b in widths]
+        bits = [] if chosen is None else [_bits(chosen.bits[name])]
+        params = human(layers[name].params, "params")
+        lines.append((name, layers[name].op, params, *cells, *bits))
+    titles = [f"{_bits(b)} damage" for b in widths]
+    rows(
+        ("layer", "operator", "params", *titles, *([] if chosen is None else ["chosen"])),
+        lines,
+        console,
+    )
+    if chosen is not None:
+        cost = human(chosen.cost, "size") if found.cost == "bytes" else f"{chosen.cost:.3g} ms"
+        console.print(f"\n chosen   {cost} in these layers · damage {chosen.damage:.3e}")
+    if found.scan.resumed:
+        console.print(f" note     {plural(found.scan.resumed, 'result')} from the file")
+    for name, why in found.scan.silent.items():
+        console.print(f" note     nothing is known of '{plain(name)}': {plain(why)}")
+
+
+def _bits(bits: int) -> str:
+    return "float" if bits == FLOAT else f"{bits} bits"
+
+
+def _db(value: float) -> str:
+    return "equal" if value == float("inf") else f"{value:.1f} dB"
+
+
+def _some(names: Sequence[str], most: int = 3) -> str:
+    return ", ".join(plain(name) for name in names[:most]) + (", …" if len(names) > most else "")
 
 
 def _table(*titles: str) -> Table:

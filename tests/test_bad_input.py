@@ -509,6 +509,7 @@ CASES: list[Case] = [
     ("compare cnn.onnx cnn.onnx --data shape.npz", 2, "'x' has samples of shape [3, 8]"),
     ("compare custom.onnx custom.onnx", 4, "com.acme:Fancy"),
     ("compare texts.onnx texts.onnx", 2, "input 's': is text"),
+    ("compare cnn.onnx cnn.onnx --restore", 2, "second model: has no product that reads what a"),
     ("compare cnn.onnx cnn.onnx --seed -1", 2, "--seed: -1 is not in the range"),
 ]
 

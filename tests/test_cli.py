@@ -98,6 +98,7 @@ def finished(command: str, **options: Any) -> tuple[int, str, str]:
         ("explain net.onnx --channel c1:3 --json", {"channel", "steps", "pins", "group", "row"}),
         ("compare net.onnx odd.onnx --json", {"name", "samples", "max_abs", "snr_db"}),
         ("compare net.onnx odd.onnx --json --data data.npz", {"cosine"}),
+        ("compare net.onnx odd.onnx --json --tensors --data data.npz", {"outputs", "tensors"}),
         ("targets --json", {"name", "title", "backends", "channel_grid", "precisions"}),
         ("passes --json", {"passes", "criteria", "allocators", "repairs"}),
         ("doctor --json", {"part", "version", "state"}),

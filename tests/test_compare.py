@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import onnx
@@ -14,9 +16,14 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 from zoo import model_of
 
+import edgec.tensors
+from edgec.calibration.variants import values_of
 from edgec.compare import Comparison, Difference
 from edgec.comparing import compare_models
 from edgec.errors import UnsupportedError, UsageError, VerificationError
+from edgec.model import copied
+from edgec.restoring import restorations
+from edgec.tensors import compare_tensors
 
 FLOATS = arrays(np.float32, (6, 3), elements=st.floats(-1e6, 1e6, width=32))
 NET = "(float[N,8] x) => (float[N,4] y) <float[8,4] w> { y = MatMul(x, w) }"
@@ -148,3 +155,197 @@ def test_a_model_that_onnx_runtime_does_not_take(tmp_path: Path) -> None:
     onnx.save(model, tmp_path / "m.onnx")
     with pytest.raises(UnsupportedError, match="Fancy"):
         compare_models(tmp_path / "m.onnx", tmp_path / "m.onnx")
+
+
+# --- tensor by tensor ----------------------------------------------------------------------------
+
+TWO = """(float[N,8] x) => (float[N,4] y) <float[8,8] v, float[8] c, float[8,4] w> {
+  a = MatMul(x, v)  s = Add(a, c)  h = Relu(s)  y = MatMul(h, w) }"""
+X = np.random.default_rng(0).standard_normal((40, 8)).astype(np.float32)
+
+
+def constant(model: ir.Model, name: str, array: np.ndarray) -> ir.Value:
+    value = ir.val(name, const_value=ir.tensor(array, name=name))
+    model.graph.register_initializer(value)
+    return value
+
+
+def quantised(model: ir.Model, coarse: Mapping[str, float], scale: float = 0.02) -> ir.Model:
+    """A copy whose MatMuls read int8: the input as int8 of `scale`, the weight of `coarse`."""
+    made = copied(model)
+    for node in [n for n in made.graph if n.op_type == "MatMul"]:
+        x, w = node.inputs
+        assert x is not None
+        assert w is not None
+        assert w.const_value is not None
+        step = np.asarray(coarse[w.name or ""], np.float32)
+        zero = constant(made, f"{w.name}_zero", np.zeros((), np.int8))
+        steps = constant(made, f"{w.name}_step", step)
+        own = constant(made, f"{w.name}_scale", np.asarray(scale, np.float32))
+        integers = np.clip(np.rint(w.const_value.numpy() / step), -127, 127).astype(np.int8)
+        q = ir.node("QuantizeLinear", [x, own, zero])
+        dq = ir.node("DequantizeLinear", [q.outputs[0], own, zero])
+        stored = constant(made, f"{w.name}_i", integers)
+        weight = ir.node("DequantizeLinear", [stored, steps, zero])
+        for new, name in ((q, f"{x.name}_q"), (dq, f"{x.name}_dq"), (weight, f"{w.name}_dq")):
+            new.outputs[0].name = name
+            made.graph.insert_before(node, new)
+        node.replace_input_with(0, dq.outputs[0])
+        node.replace_input_with(1, weight.outputs[0])
+        del made.graph.initializers[w.name or ""]
+    return made
+
+
+STEPS = {"v": 0.02, "w": 0.1}
+
+
+def floats(model: ir.Model) -> dict[str, np.ndarray]:
+    tensors = {name: value.const_value for name, value in model.graph.initializers.items()}
+    return {name: np.asarray(t.numpy()) for name, t in tensors.items() if t is not None}
+
+
+def rounded(array: np.ndarray, step: float) -> np.ndarray:
+    integers = np.clip(np.rint(array / np.float32(step)), -128, 127)
+    return np.asarray(integers * step, np.float32)
+
+
+def test_every_tensor_by_hand() -> None:
+    a = model_of(TWO)
+    b = quantised(a, STEPS)
+    report = compare_tensors(a, b, data={"x": X})
+    found: dict[tuple[str, str], Difference] = {(t.kind, t.name): t for t in report.tensors}
+    p = floats(a)
+    first = X @ p["v"]
+    second = rounded(X, 0.02) @ rounded(p["v"], 0.02)
+    hidden = [np.maximum(m + p["c"], 0) for m in (first, second)]
+    outputs = [hidden[0] @ p["w"], rounded(hidden[1], 0.02) @ rounded(p["w"], 0.1)]
+    expected: dict[tuple[str, str], Any] = {
+        ("rounded", "x"): (X, rounded(X, 0.02)),
+        ("value", "a"): (first, second),
+        ("value", "s"): (first + p["c"], second + p["c"]),
+        ("value", "h"): tuple(hidden),
+        ("rounded", "h"): (hidden[0], rounded(hidden[1], 0.02)),
+        ("value", "y"): tuple(outputs),
+        ("weight", "v"): (p["v"], rounded(p["v"], 0.02)),
+        ("weight", "w"): (p["w"], rounded(p["w"], 0.1)),
+    }
+    assert found.keys() == expected.keys()
+    for key, pair in expected.items():
+        by_hand = compared(*pair)
+        assert found[key].snr_db == pytest.approx(by_hand.snr_db, abs=0.05), key
+        assert found[key].max_abs == pytest.approx(by_hand.max_abs, rel=1e-3, abs=1e-6), key
+        assert found[key].cosine == pytest.approx(by_hand.cosine, abs=1e-5), key
+    order = [t.snr_db for t in report.tensors]
+    assert order == sorted(order)
+    assert {t.op for t in report.tensors if t.name == "a"} == {"MatMul"}
+    assert report.only_first == report.only_second == report.reshaped == ()
+
+
+def test_little_memory_gives_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
+    a = model_of(TWO)
+    b = quantised(a, STEPS)
+    whole = compare_tensors(a, b, data={"x": X})
+    monkeypatch.setattr(edgec.tensors, "_BYTES", 100)
+    parts = compare_tensors(a, b, data={"x": X})
+    for one, other in zip(whole.tensors, parts.tensors, strict=True):
+        assert (one.name, one.kind, one.samples) == (other.name, other.kind, other.samples)
+        assert one.snr_db == pytest.approx(other.snr_db, abs=1e-3)
+
+
+def test_tensors_of_one_model_only_and_of_other_shapes() -> None:
+    a = model_of(TWO)
+    b = model_of(TWO.replace("s = Add", "t = Add").replace("Relu(s)", "Relu(t)"))
+    report = compare_tensors(a, b, data={"x": X})
+    assert {t.name for t in report.tensors} == {"a", "h", "y"}
+    assert (report.only_first, report.only_second) == (("s",), ("t",))
+    narrow = model_of(
+        TWO.replace("8] v", "6] v").replace("8] c", "6] c").replace("8,4] w", "6,4] w")
+    )
+    assert set(compare_tensors(a, narrow, data={"x": X}).reshaped) == {"a", "s", "h"}
+
+
+def test_an_absorbed_relu_is_compared_behind_the_pair() -> None:
+    """ONNX Runtime's quantiser leaves a Relu to the grid, under the name of what the Relu gave."""
+    a = model_of(TWO)
+    b = quantised(a, STEPS, 0.05)
+    values = values_of(b)
+    relu = values["h"].producer()
+    assert relu is not None
+    q = values["h_q"].producer()
+    assert q is not None
+    zero = constant(b, "h_zero", np.asarray(0, np.uint8))
+    q.replace_input_with(2, zero)
+    back = values["h_dq"].producer()
+    assert back is not None
+    back.replace_input_with(2, zero)
+    q.replace_input_with(0, values["s"])
+    b.graph.remove(relu, safe=True)
+    values["s"].name = "h"
+    report = compare_tensors(a, b, data={"x": X})
+    of_h = {t.kind: t for t in report.tensors if t.name == "h"}
+    assert of_h.keys() == {"rounded"}
+    assert of_h["rounded"].snr_db > 20
+    gains = {r.name: r for r in restorations(a, b, data={"x": X})}
+    assert gains["y"].bypassed == ("input", "weight")
+    assert gains["y"].gain_db > 0
+
+
+def test_nothing_in_common() -> None:
+    with pytest.raises(UsageError, match="share no tensor"):
+        compare_tensors(_integers("a"), _integers("b"), data={"x": np.ones((2, 3), np.int64)})
+
+
+def _integers(name: str) -> ir.Model:
+    return model_of(f"(int64[N,3] x) => (int64[N,3] y) {{ {name} = Neg(x)  y = Neg({name}) }}")
+
+
+# --- one layer back in floats --------------------------------------------------------------------
+
+
+def snr(a: np.ndarray, b: np.ndarray) -> float:
+    return compared(a, b).snr_db
+
+
+def test_restoring_one_layer_by_hand() -> None:
+    a = model_of(TWO)
+    b = quantised(a, STEPS)
+    p = floats(a)
+
+    def outputs(first: bool, second: bool) -> np.ndarray:
+        left = rounded(X, 0.02) @ rounded(p["v"], 0.02) if first else X @ p["v"]
+        hidden = np.maximum(left + p["c"], 0)
+        last = (rounded(hidden, 0.02), rounded(p["w"], 0.1)) if second else (hidden, p["w"])
+        return np.asarray(last[0] @ last[1])
+
+    target = outputs(False, False)
+    without = snr(target, outputs(True, True))
+    expected = {"a": snr(target, outputs(False, True)), "y": snr(target, outputs(True, False))}
+    found = restorations(a, b, data={"x": X})
+    assert [r.name for r in found] == sorted(expected, key=lambda n: -expected[n])
+    for row in found:
+        assert row.snr_db == pytest.approx(expected[row.name], abs=0.05)
+        assert row.gain_db == pytest.approx(expected[row.name] - without, abs=0.1)
+        assert (row.op, row.bypassed, row.kept) == ("MatMul", ("input", "weight"), {})
+
+
+def test_a_weight_of_another_layer_is_not_put_in() -> None:
+    """A weight that was scaled or folded on the way is no rounding of the original's."""
+    a = model_of(TWO)
+    scaled = model_of(TWO)
+    scaled.graph.initializers["w"].const_value = ir.tensor(floats(a)["w"] * 1.5, name="w")
+    (row,) = [r for r in restorations(a, quantised(scaled, STEPS), data={"x": X}) if r.name == "y"]
+    assert row.bypassed == ("input",)
+    assert row.kept == {"weight": "is not what the first model's weight rounds to"}
+
+
+def test_a_clipped_weight_is_put_in() -> None:
+    a = model_of(TWO)
+    b = quantised(a, {"v": 0.02, "w": 0.002})
+    (row,) = [r for r in restorations(a, b, data={"x": X}) if r.name == "y"]
+    assert np.abs(floats(a)["w"]).max() > 2 * 0.002 * 127
+    assert row.bypassed == ("input", "weight")
+
+
+def test_nothing_quantised_to_restore() -> None:
+    with pytest.raises(UsageError, match="has no product that reads what a DequantizeLinear"):
+        restorations(model_of(TWO), model_of(TWO), data={"x": X})

@@ -23,7 +23,16 @@ NAMES = {
     "save",
     "torch_plan",
 }
-COMMANDS = {"build", "inspect", "explain", "compare", "targets", "passes", "doctor"}
+COMMANDS = {
+    "build",
+    "inspect",
+    "explain",
+    "compare",
+    "quantize-scan",
+    "targets",
+    "passes",
+    "doctor",
+}
 EDGEC = str(Path(sys.executable).with_name("edgec"))
 
 

@@ -4,8 +4,8 @@ With one scale for all, channels pass. With one per channel, its scale and zero 
 A weight that is stored as integers is read by DequantizeLinear alone: its axes are labelled there,
 and what reads the result ties them, as it does any value that is computed.
 
-With blocks along an axis, scale[⌊k / block⌋, n] · (q[k, n] − zero[⌊k / block⌋, n]): the channels of a
-block go together, so that those behind it stay with their scales; those of other axes go alone.
+With blocks along an axis, scale[⌊k / block⌋, n] · (q[k, n] − zero[⌊k / block⌋, n]): the channels
+of a block go together, so that those behind it stay with their scales; those of other axes go alone.
 
 MatMulNBits of ONNX Runtime has such a weight packed into bytes, which nothing takes apart.
 """
@@ -87,7 +87,8 @@ RULES = (
         Stop("its weight is packed in blocks"),
         _packed_cost,
         between_gemms(
-            "c = Relu(a)\n  b = com.microsoft.MatMulNBits<K=8, N=8, bits=4, block_size=16>(c, q, s)",
+            "c = Relu(a)\n"
+            "  b = com.microsoft.MatMulNBits<K=8, N=8, bits=4, block_size=16>(c, q, s)",
             f", uint8[8,1,8] q = {{{_BYTES}}}, float[8] s",
         )
         .replace('"" : 21]', '"" : 21, "com.microsoft" : 1]')

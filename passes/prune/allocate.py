@@ -21,6 +21,7 @@ from numpy.typing import NDArray
 from edgec.budget import Metric
 from edgec.graph.channels import ChannelGroups, Group
 from edgec.graph.cost import CostModel
+from edgec.passes.knapsack import knapsack
 
 Floats = NDArray[np.float64]
 _BINS = 8192
@@ -163,50 +164,6 @@ class Problem:
         return [len(o.lost) - 1 for o in self.options]
 
 
-def knapsack(
-    values: Sequence[Floats], costs: Sequence[Floats], budget: float, bins: int = _BINS
-) -> list[int] | None:
-    """One option per class, maximal value, total cost ≤ budget; None if nothing fits.
-
-    Exact for costs that are multiples of budget/bins; others are rounded up, so the answer always
-    fits. O(classes · options · bins). The cheapest option of each class is taken out first, which
-    leaves the bins to what is decided.
-    """
-    base = np.asarray([c.min() for c in costs])
-    room = budget - base.sum()
-    if room < 0:
-        return None
-    scale = bins / room if room > 0 else 0.0
-    best = np.zeros(bins + 1)
-    picks: list[NDArray[np.int16]] = []
-    for value, cost, low in zip(values, costs, base, strict=True):
-        extra = cost - low
-        weight = np.ceil(extra * scale - 1e-9) if room > 0 else np.where(extra > 0, bins + 1, 0)
-        weight = np.minimum(weight, bins + 1).astype(np.int64)
-        new = np.full(bins + 1, -np.inf)
-        pick = np.zeros(bins + 1, np.int16)
-        for option in np.argsort(weight, kind="stable").tolist():
-            shift = int(weight[option])
-            if shift > bins:
-                continue
-            reached = best[: bins + 1 - shift] + value[option]
-            better = reached > new[shift:]
-            new[shift:][better] = reached[better]
-            pick[shift:][better] = option
-        best = new
-        picks.append(pick)
-    at = int(np.argmax(best))
-    if best[at] == -np.inf:
-        return None
-    state = []
-    for pick, cost, low in zip(reversed(picks), reversed(costs), reversed(base), strict=True):
-        option = int(pick[at])
-        state.append(option)
-        if room > 0:
-            at -= int(np.ceil((cost[option] - low) * scale - 1e-9))
-    return state[::-1]
-
-
 def mckp(problem: Problem, rounds: int = 8) -> list[int]:
     """Knapsacks on linearised costs, then exact filling."""
     state, best = problem.full, None
@@ -221,7 +178,7 @@ def mckp(problem: Problem, rounds: int = 8) -> list[int]:
             budget += weight * (bound - costs[metric] + here)
             combined.append([weight * t for t in tables])
         total = [np.sum(parts, axis=0) for parts in zip(*combined, strict=True)]
-        found = knapsack([o.values for o in problem.options], total, budget)
+        found = knapsack([o.values for o in problem.options], total, budget, _BINS)
         if found is None:
             found = problem.floor
         costs = problem.costs(found)

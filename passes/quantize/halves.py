@@ -16,7 +16,7 @@ import onnx_ir as ir
 from edgec.errors import UsageError
 from edgec.graph.facts import Facts, facts_of
 from edgec.graph.names import Names
-from edgec.model import input_shapes
+from edgec.model_inputs import input_shapes
 from edgec.ops.view import Fact
 from edgec.passes.base import Context, Pass
 from edgec.passes.quantize.borders import half_side

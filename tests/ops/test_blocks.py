@@ -12,7 +12,8 @@ from zoo import model_of
 from edgec.graph.channels import channel_groups
 from edgec.graph.cost import count
 from edgec.graph.facts import facts_of
-from edgec.model import input_shapes, load, to_bytes
+from edgec.model import load, to_bytes
+from edgec.model_inputs import input_shapes
 
 
 def blocked(k: int, n: int, block: int, dtype: ir.DataType, *, zeros: bool = False) -> ir.Model:

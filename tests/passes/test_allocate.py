@@ -1,14 +1,11 @@
-"""The allocator: the knapsack is exact, budgets hold, and nothing is left that would fit."""
+"""The allocator: budgets hold, and nothing is left that would fit."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from itertools import product
 
 import numpy as np
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 from zoo.patterns import PATTERNS
 from zoo.random_graphs import random_model
 
@@ -20,32 +17,7 @@ from edgec.graph.facts import facts_of
 from edgec.model_inputs import input_shapes
 from edgec.passes.base import Context
 from edgec.passes.fold import Fold
-from edgec.passes.prune.allocate import ALLOCATORS, Problem, knapsack, options_of
-
-_CLASSES = st.lists(
-    st.lists(st.tuples(st.integers(0, 20), st.integers(0, 12)), min_size=1, max_size=4),
-    min_size=1,
-    max_size=5,
-)
-
-
-@given(_CLASSES, st.integers(0, 40))
-def test_knapsack_is_brute_force(classes: list[list[tuple[int, int]]], budget: int) -> None:
-    """Integer costs and as many bins as the budget has units beyond the cheapest: exact."""
-    values = [np.asarray([v for v, _ in own], np.float64) for own in classes]
-    costs = [np.asarray([c for _, c in own], np.float64) for own in classes]
-    room = budget - int(sum(c.min() for c in costs))
-    found = knapsack(values, costs, budget, bins=max(room, 1))
-    fitting = [
-        sum(own[i][0] for own, i in zip(classes, pick, strict=True))
-        for pick in product(*(range(len(own)) for own in classes))
-        if sum(own[i][1] for own, i in zip(classes, pick, strict=True)) <= budget
-    ]
-    if found is None:
-        assert not fitting
-        return
-    assert sum(c[i] for c, i in zip(costs, found, strict=True)) <= budget
-    assert sum(v[i] for v, i in zip(values, found, strict=True)) == max(fitting)
+from edgec.passes.prune.allocate import ALLOCATORS, Problem, options_of
 
 
 def problem_of(

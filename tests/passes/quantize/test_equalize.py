@@ -5,9 +5,8 @@ from __future__ import annotations
 import numpy as np
 import onnx_ir as ir
 import pytest
-from fakequant import Samples
 from laws.test_exports import exported
-from zoo import Array, feeds_of, model_of, run
+from zoo import Array, feeds_of, run
 from zoo.exports import EXPORTS
 from zoo.light import light
 from zoo.patterns import PATTERNS
@@ -15,7 +14,6 @@ from zoo.patterns import PATTERNS
 from edgec.graph.channels import channel_groups
 from edgec.passes.base import Context
 from edgec.passes.fuse import FuseBatchNorm
-from edgec.passes.quantize.equalize import Equalise
 from edgec.passes.quantize.scaling import scaling_of
 from edgec.preparing import prepared
 

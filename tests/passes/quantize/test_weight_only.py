@@ -17,7 +17,7 @@ from zoo.architectures import ARCHITECTURES
 from edgec.errors import UsageError
 from edgec.graph.cost import count
 from edgec.graph.facts import facts_of
-from edgec.model import input_shapes
+from edgec.model_inputs import input_shapes
 from edgec.passes.base import Context
 from edgec.passes.quantize.weight_only import WeightOnly
 from edgec.preparing import prepared
