@@ -13,7 +13,7 @@ from edgec.calibration.data import Data, DataSpec, load_data
 from edgec.calibration.moments import batches_of, runner
 from edgec.compare import Comparison, Difference
 from edgec.errors import UsageError
-from edgec.feeds import input_types, sample_feeds
+from edgec.feeds import input_types, sample_feeds, samples_in
 from edgec.foreign import translated
 from edgec.model import load
 

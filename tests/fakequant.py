@@ -71,7 +71,7 @@ def quantise_inputs(model: ir.Model, data: Data) -> None:
         x = layer.node.inputs[0]
         assert x is not None
         name = f"{layer.out}.x"
-        ends_of = {"scale": np.float32(grid.scale), "zero": np.uint8(grid.zero)}
+        ends_of = {"scale": grid.scale.astype(np.float32), "zero": grid.zero.astype(np.uint8)}
         scale, zero = (
             ir.Value(name=f"{name}.{n}", const_value=ir.tensor(v)) for n, v in ends_of.items()
         )

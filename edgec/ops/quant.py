@@ -5,7 +5,8 @@ A weight that is stored as integers is read by DequantizeLinear alone: its axes 
 and what reads the result ties them, as it does any value that is computed.
 
 With blocks along an axis, scale[⌊k / block⌋, n] · (q[k, n] − zero[⌊k / block⌋, n]): the channels
-of a block go together, so that those behind it stay with their scales; those of other axes go alone.
+of a block go together, so that those behind it stay with their scales; those of other axes go
+alone.
 
 MatMulNBits of ONNX Runtime has such a weight packed into bytes, which nothing takes apart.
 """
