@@ -1,6 +1,6 @@
 """What pruning without training costs in accuracy: edgec beside Torch-Pruning's L2.
 
-    python benchmarks/prune_quality.py                 # needs edgec[dev]; trains once, then minutes
+    python benchmarks/prune_quality.py         # needs edgec[bench]; trains once, then minutes
 
 For each seed a network of `examples/digits` is trained with that seed. On this one network, in this
 one run, both keep at most 40 % of the FLOPs:

@@ -1,6 +1,6 @@
 """Time and memory of pruning ResNet-50 to 40 % of its FLOPs: edgec beside Torch-Pruning.
 
-    python benchmarks/prune_speed.py              # needs edgec[dev]; some minutes
+    python benchmarks/prune_speed.py              # needs edgec[bench]; some minutes
 
 Every run is a process of its own, timed from its start to its end with all it does; its memory is
 the largest resident set that the kernel saw. The runs are interleaved, and a ratio is the median
@@ -24,53 +24,19 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
-import subprocess
 import sys
 import tempfile
-import time
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from statistics import median
+
+from processes import Run, timed
 
 HERE = Path(__file__).resolve().parent
 BUDGET = 0.4
 MAX_TIME, MAX_MEMORY = 1.0, 0.6
 EDGEC, NO_MEASURE = "edgec", "edgec --measure none"
 STEPPED, KNOWN = "Torch-Pruning", "Torch-Pruning, ratio known"
-
-
-@dataclass(frozen=True)
-class Run:
-    """One process.
-
-    Args:
-        seconds: Wall time, s.
-        megabytes: Largest resident set, MB.
-    """
-
-    seconds: float
-    megabytes: float
-
-
-def timed(command: Sequence[str]) -> Run:
-    """Run a command to its end.
-
-    Raises:
-        SystemExit: It failed; what it printed is shown.
-    """
-    with tempfile.TemporaryFile() as output:
-        start = time.perf_counter()
-        process = subprocess.Popen(command, stdout=output, stderr=output)
-        _, status, usage = os.wait4(process.pid, 0)
-        seconds = time.perf_counter() - start
-        process.returncode = os.waitstatus_to_exitcode(status)
-        if process.returncode:
-            output.seek(0)
-            sys.exit(f"{' '.join(command)}\n{output.read().decode(errors='replace')}")
-    per_kilobyte = 1 if sys.platform == "darwin" else 1024
-    return Run(seconds, usage.ru_maxrss * per_kilobyte / 1e6)
 
 
 def prepare(folder: Path, search: bool, one_file: bool) -> None:

@@ -19,7 +19,8 @@ import pytest
 
 BENCHMARKS = Path(__file__).resolve().parent.parent / "benchmarks"
 NAMES = (
-    "analysis_scale", "gpt2_graph", "prune_quality", "prune_speed", "resnet50", "torch_pruning_l2",
+    "analysis_scale", "gpt2_graph", "processes", "prune_quality", "prune_speed", "quantize",
+    "quantize_nets", "resnet50", "torch_pruning_l2",
 )  # fmt: skip
 
 
@@ -253,3 +254,26 @@ def test_the_size_of_gpt2_xl() -> None:
     block = 12 * shape.width**2 + 13 * shape.width
     rest = (shape.vocabulary + shape.positions + 2) * shape.width
     assert shape.layers * block + rest == 1_557_611_200
+
+
+def test_the_verdicts_of_the_quantisers_can_fail() -> None:
+    quantize = importlib.import_module("quantize")
+    run = importlib.import_module("processes").Run
+    found = {
+        "float": {"ms": 9.0, "edgec_over_it": 0.5},
+        "edgec": {"snr_db": 30.0, "ms": 4.5, "edgec_over_it": 1.0},
+        "onnxruntime": {"snr_db": 29.0, "ms": 5.0, "edgec_over_it": 0.9},
+        "nncf": {"snr_db": 28.0, "ms": 5.0, "edgec_over_it": 0.9},
+    }
+    runs = {"edgec": [run(1, 100)], "onnxruntime": [run(3, 300)], "nncf": [run(4, 500)]}
+
+    def failed() -> list[str]:
+        return [text for text, holds in quantize.verdicts("net", found, runs) if not holds]
+
+    assert failed() == []
+    found["nncf"]["snr_db"], found["onnxruntime"]["edgec_over_it"] = 30.5, 1.1
+    runs["edgec"], found["float"]["edgec_over_it"] = [run(1.6, 200)], 1.2
+    assert [text.split(" of ")[0] for text in failed()] == [
+        "net: latency 1.100", "net: time 0.53", "net: memory 0.67", "net: -0.50 dB",
+        "net: latency 1.200",
+    ]  # fmt: skip
