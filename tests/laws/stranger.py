@@ -178,7 +178,7 @@ def check_weights(original: Lean, cut: CutResult, document: Document) -> None:
             continue
         if new is not None and new.const_value is not None:
             assert np.array_equal(kept, new.const_value.numpy()), f"plan: weights: {name}"
-        elif old.dtype.kind == "f":
+        elif old.dtype.kind == "f" and np.unique(old).size > 0.9 * old.size:  # drawn, no pattern
             left = np.intersect1d(kept, _elements(before, old))
             assert np.array_equal(left, _elements(after, old)), f"plan: weights: {name}, moved"
 

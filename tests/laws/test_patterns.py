@@ -123,6 +123,7 @@ EXPECTED = {
     "attention_gqa": (2, 16, 1, 16),
     "attention_heads_in_batch": (2, 24, 1, 24),
     "rope_halves": (1, 4, 1, 4),
+    "rope_fused_qkv": (0, 0, 2, 0),
     "patch_merging": (1, 8, 1, 8),
     "window_partition": (1, 8, 1, 8),
     "lstm": (2, 13, 1, 13),
@@ -230,6 +231,7 @@ ACROSS_NORMS = {
     "simplified_norm": (2, 17, 1, 17),
 }
 DROP_HEADS = {
+    "rope_fused_qkv": (1, 2, 1, 2),
     "channel_shuffle": (1, 2, 1, 2),
     "channel_shuffle_grouped": (1, 12, 2, 12),
     "attention_separate": (1, 3, 1, 3),

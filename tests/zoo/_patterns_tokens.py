@@ -358,6 +358,44 @@ TEXTS: dict[str, str] = {
   p = Softmax<axis = -1>(s)
   y = MatMul(p, w)
 }""",
+    # A row of q or k loses two channels at once, one of each half; a row of v would have to as
+    # well, and nothing pairs its channels.
+    "rope_fused_qkv": """
+(float[2,5,8] x) => (y)
+<float[8,24] w, int64[5] split = {2, 5, 3, 2, 4}, int64 p0 = {0}, int64 p1 = {1}, int64 p2 = {2},
+ float[5,4] cos, float[5,4] sin, int64[1] i0 = {0}, int64[1] half = {2}, int64[1] end = {4},
+ int64[1] last = {3}, int64[3] flat = {2, 5, 8}, float[8,6] wo>
+{
+  f = MatMul(x, w)
+  g = Reshape(f, split)
+  g0 = Gather<axis = 2>(g, p0)
+  g1 = Gather<axis = 2>(g, p1)
+  g2 = Gather<axis = 2>(g, p2)
+  q = Transpose<perm = [0,2,1,3]>(g0)
+  k = Transpose<perm = [0,2,1,3]>(g1)
+  v = Transpose<perm = [0,2,1,3]>(g2)
+  q1 = Slice(q, i0, half, last)
+  q2 = Slice(q, half, end, last)
+  qn = Neg(q2)
+  qh = Concat<axis = -1>(qn, q1)
+  qc = Mul(q, cos)
+  qs = Mul(qh, sin)
+  qe = Add(qc, qs)
+  k1 = Slice(k, i0, half, last)
+  k2 = Slice(k, half, end, last)
+  kn = Neg(k2)
+  kh = Concat<axis = -1>(kn, k1)
+  kc = Mul(k, cos)
+  ks = Mul(kh, sin)
+  ke = Add(kc, ks)
+  kt = Transpose<perm = [0,1,3,2]>(ke)
+  s = MatMul(qe, kt)
+  p = Softmax<axis = -1>(s)
+  o = MatMul(p, v)
+  ot = Transpose<perm = [0,2,1,3]>(o)
+  of = Reshape(ot, flat)
+  y = MatMul(of, wo)
+}""",
     "patch_merging": """
 (float[2,4,6,3] x) => (y)
 <float[3,8] w0, int64[1] i0 = {0}, int64[1] i1 = {1}, int64[1] end = {100}, int64[1] two = {2},
