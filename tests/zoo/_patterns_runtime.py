@@ -160,7 +160,8 @@ TEXTS: dict[str, str] = {
     + """(float[2,5,6] x) => (float[2,5,4] y)
 <float[6,12] w0, float[12] g0, float[12,64] wq, float[12,32] wk, float[12,32] wv, float[64,12] wo,
  float[9,8] cos, float[9,8] sin, int32[2] last = {4, 4}, int32 total = {5}, float[12] g1,
- float[12,7] gate, float[12,7] up, float[7,12] down, float[12] g2, float[12,4] w1, float small = {0.3}>
+ float[12,7] gate, float[12,7] up, float[7,12] down, float[12] g2, float[12,4] w1,
+ float small = {0.3}>
 {
   w = MatMul(x, w0)
   a = Mul(w, small)
