@@ -28,6 +28,7 @@ Reader = tuple[str, int]  # a layer (its first output with a name), the input at
 Axes = int | tuple[int, ...]
 
 WEIGHTED = ("Conv", "ConvTranspose", "Gemm", "MatMul")
+_FUSED = (("com.microsoft", "Attention"), ("com.microsoft", "FusedMatMul"))
 RECURRENT = ("LSTM", "GRU", "RNN")
 
 
@@ -249,12 +250,25 @@ def consumer_moments(
     read: dict[Reader, tuple[str, Axes]] = {
         reader(n, 1): (_in(n), channel_axis(n)) for n in weighted_layers(model)
     }
-    read |= _read_by_recurrent(model)
+    read |= _read_by_fused(model) | _read_by_recurrent(model)
     found = channel_moments(model, {*read.values(), *values}, data, batch_size)
     return (
         {reader: found[value] for reader, value in read.items() if value in found},
         {value: found[value] for value in values if value in found},
     )
+
+
+def _read_by_fused(model: ir.Model) -> dict[Reader, tuple[str, Axes]]:
+    """ONNX Runtime's attention and products, whose outputs are not those of a layer."""
+    read: dict[Reader, tuple[str, Axes]] = {}
+    for node in model.graph:
+        if (node.domain, node.op_type) not in _FUSED or len(node.inputs) < 2:
+            continue
+        weight, batched = node.inputs[1], node.attributes.get_int("transBatchA", 0)
+        known = weight is not None and weight.const_value is not None and not batched
+        if known and node.inputs[0] is not None and node.inputs[0].const_value is None:
+            read[reader(node, 1)] = (_in(node), -2 if node.attributes.get_int("transA", 0) else -1)
+    return read
 
 
 def _read_by_recurrent(model: ir.Model) -> dict[Reader, tuple[str, Axes]]:

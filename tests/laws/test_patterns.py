@@ -190,6 +190,8 @@ EXPECTED = {
     "fused_matmul_weight_on_the_left": (2, 16, 1, 16),
     "fused_matmul_heads": (2, 27, 1, 27),
     "fused_matmul_batch_behind": (2, 27, 1, 27),
+    "encoder_layer": (3, 31, 7, 31),
+    "decoder_layer": (2, 9, 2, 9),
     "grid_sample": (2, 14, 2, 14),
     "unfold_linear": (2, 14, 1, 14),
     "unfold_fold": (1, 6, 1, 6),
@@ -229,6 +231,8 @@ ACROSS_NORMS = {
     "skip_norm_of_positions": (2, 17, 1, 17),
     "embed_norm": (2, 15, 4, 15),
     "simplified_norm": (2, 17, 1, 17),
+    "encoder_layer": (4, 43, 4, 43),
+    "decoder_layer": (3, 21, 1, 21),
 }
 DROP_HEADS = {
     "rope_fused_qkv": (1, 2, 1, 2),

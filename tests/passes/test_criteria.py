@@ -8,7 +8,8 @@ import pytest
 from zoo import model_of
 from zoo.patterns import PATTERNS
 
-from edgec.calibration.moments import Moments, Spread
+from edgec.calibration.data import load_data
+from edgec.calibration.moments import Moments, Spread, consumer_moments
 from edgec.errors import UsageError
 from edgec.graph.channels import ChannelGroups, channel_groups
 from edgec.passes.prune.criteria import CRITERIA, Evidence, pq_index, scored
@@ -41,6 +42,26 @@ def raw(name: str, **facts: object) -> list[float]:
 
 def test_l1_is_the_mean_over_the_slices_that_make_and_read_a_channel() -> None:
     assert raw("l1") == pytest.approx([(7 + 1) / 2, (1 + 2) / 2, (14 + 3) / 2])
+
+
+@pytest.mark.parametrize(
+    "name", ["encoder_layer", "attention_microsoft", "fused_matmul_weight_on_the_left"]
+)
+def test_weights_of_fused_layers_count(name: str) -> None:
+    groups = channel_groups(PATTERNS[name]())
+    scores, silent = scored("l2", Evidence(groups, np.random.default_rng(0)))
+    assert not silent
+    assert all((scores[group.units] > 0).all() for group in groups)
+
+
+def test_what_a_fused_projection_reads_is_observed() -> None:
+    model = PATTERNS["attention_microsoft"]()
+    groups = channel_groups(model)
+    samples = {"x": np.random.default_rng(1).standard_normal((8, 5, 6)).astype(np.float32)}
+    moments, _ = consumer_moments(model, load_data(samples, {"x": (np.float32, (2, 5, 6))}))
+    assert {name for name, _ in moments} == {"a", "o", "y"}
+    _, silent = scored("flap", Evidence(groups, np.random.default_rng(0), moments=moments))
+    assert len(silent) == 1  # queries and keys, which meet inside the node
 
 
 def test_flap_scores_queries_and_keys_by_what_their_products_fluctuate() -> None:

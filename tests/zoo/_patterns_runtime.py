@@ -139,4 +139,46 @@ TEXTS: dict[str, str] = {
   zf = Reshape(zt, flat)
   y = MatMul(zf, wo)
 }""",
+    "encoder_layer": _HEAD
+    + """(int32[2,5] ids, int32[2,5] kinds) => (float[2,5,4] y)
+<float[9,12] words, float[5,12] places, float[2,12] segments, float[12] g0, float[12] b0,
+ int32[2,5] mask = {1, 1, 1, 1, 1, 1, 1, 1, 0, 0}, float[12,36] wqkv, float[36] bqkv,
+ float[12,12] wo, float[12] bo, float[12] g1, float[12] b1, float[12,7] w1, float[7] c1,
+ float[7,12] w2, float[12] c2, float[12] g2, float[12] b2, float[12,4] w3>
+{
+  e, last = com.microsoft.EmbedLayerNormalization(ids, kinds, words, places, segments, g0, b0, mask)
+  a = com.microsoft.Attention<num_heads = 3>(e, wqkv, bqkv, last)
+  o = MatMul(a, wo)
+  n = com.microsoft.SkipLayerNormalization(o, e, g1, b1, bo)
+  h = MatMul(n, w1)
+  r = com.microsoft.BiasGelu(h, c1)
+  z = MatMul(r, w2)
+  m = com.microsoft.SkipLayerNormalization(z, n, g2, b2, c2)
+  y = MatMul(m, w3)
+}""",
+    "decoder_layer": _HEAD
+    + """(float[2,5,6] x) => (float[2,5,4] y)
+<float[6,12] w0, float[12] g0, float[12,64] wq, float[12,32] wk, float[12,32] wv, float[64,12] wo,
+ float[9,8] cos, float[9,8] sin, int32[2] last = {4, 4}, int32 total = {5}, float[12] g1,
+ float[12,7] gate, float[12,7] up, float[7,12] down, float[12] g2, float[12,4] w1,
+ float small = {0.3}>
+{
+  w = MatMul(x, w0)
+  a = Mul(w, small)
+  n = SimplifiedLayerNormalization<axis = -1>(a, g0)
+  q = MatMul(n, wq)
+  k = MatMul(n, wk)
+  v = MatMul(n, wv)
+  t, ck, cv = com.microsoft.GroupQueryAttention
+    <num_heads = 4, kv_num_heads = 2, do_rotary = 1>(q, k, v, , , last, total, cos, sin)
+  o = MatMul(t, wo)
+  m, , , s = com.microsoft.SkipSimplifiedLayerNormalization(o, a, g1)
+  p = MatMul(m, gate)
+  i = com.microsoft.QuickGelu<alpha = 1.0>(p)
+  u = MatMul(m, up)
+  j = Mul(i, u)
+  d = MatMul(j, down)
+  f, , , e = com.microsoft.SkipSimplifiedLayerNormalization(d, s, g2)
+  y = MatMul(f, w1)
+}""",
 }
