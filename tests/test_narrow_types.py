@@ -18,7 +18,8 @@ from edgec.errors import UnsupportedError, UsageError
 from edgec.graph.cost import count
 from edgec.graph.facts import facts_of
 from edgec.graph.lint import lint
-from edgec.model import input_shapes, load, save, to_bytes
+from edgec.model import load, save, to_bytes
+from edgec.model_inputs import input_shapes
 from edgec.passes.base import Context
 from edgec.passes.quantize.halves import Halve
 from edgec.passes.quantize.weight_only import WeightOnly
@@ -60,8 +61,13 @@ def test_in_and_out(name: str, tmp_path: Path) -> None:
     proto = onnx.load_from_string(content)
     onnx.checker.check_model(proto, full_check=True)
     save(model, tmp_path / "m.onnx")
-    outside = {"location": "m.bin", "size_threshold": 1, "save_as_external_data": True}
-    onnx.save_model(proto, str(tmp_path / "e.onnx"), **outside)
+    onnx.save_model(
+        proto,
+        str(tmp_path / "e.onnx"),
+        save_as_external_data=True,
+        location="e.bin",
+        size_threshold=1,
+    )
     for file in ("m.onnx", "e.onnx"):
         again = load(tmp_path / file)
         lint(again)

@@ -29,7 +29,7 @@ from edgec.calibration.grid import Grid, Scheme
 from edgec.errors import UsageError
 from edgec.graph.names import Names
 from edgec.passes.base import Context, Pass
-from edgec.passes.quantize.opset import raise_opset
+from edgec.passes.opset import RaiseOpset
 from edgec.passes.quantize.weights import WEIGHT_METHODS
 
 Array = NDArray[Any]
@@ -77,7 +77,7 @@ class WeightOnly(Pass):
 
     def run(self, model: ir.Model, context: Context) -> ir.Model:
         """Every weight once, with all its readers."""
-        model = raise_opset(model, OPSET)
+        model = RaiseOpset(OPSET)(model, context)
         stored: dict[str, Any] = {}
         kept: dict[str, str] = {}
         writer = _Writer(model, self)
