@@ -270,6 +270,11 @@ def test_goes_to_16_bits(body: str, weights: str, ranges: dict[str, tuple[float,
     assert record["islands"] == {}
 
 
+def test_a_mask_is_carried_as_far_as_the_softmax() -> None:
+    _, record = halved(between("c = Add(a, p) b = Softmax(c)", ", float p = {-3.4e38}"))
+    assert set(record["islands"]) == {"c", "b"}
+
+
 def test_positions_are_counted_in_float32() -> None:
     """Rotary angles: positions times frequencies, up to the sine; products by weights are not."""
     model = model_of(
