@@ -45,6 +45,9 @@ class RaiseOpset(Pass):
                 raised.graph.inputs.remove(value)
                 value.const_value = weights[value.name]
                 raised.graph.register_initializer(value)
+        sets = [onnx.helper.make_opsetid(*entry) for entry in raised.opset_imports.items()]
+        young = onnx.helper.find_min_ir_version_for(sets, ignore_unknown=True)
+        raised.ir_version = max(model.ir_version, young)  # the converter leaves it
         raised.meta.update(model.meta)
         context.records[self.name] = {"from": found, "to": self.least}
         return Fold()(raised, context)  # the converter writes what it adds as Constant nodes

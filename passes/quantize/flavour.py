@@ -22,9 +22,9 @@ from numpy.typing import NDArray
 from edgec.graph.facts import evaluate
 from edgec.graph.names import Names
 from edgec.passes.base import Context
+from edgec.passes.opset import RaiseOpset
 from edgec.passes.quantize.halves import Halve
 from edgec.passes.quantize.islands import FORMATS, Format, Ranges
-from edgec.passes.quantize.opset import raise_opset
 
 OPSET = 19
 """The first whose QuantizeLinear and DequantizeLinear take scales of 16 bits."""
@@ -45,13 +45,14 @@ def strong(
         format: `float16` or `bfloat16`.
         ranges: Value → its least and greatest number, as for `Halve`.
     """
-    model = raise_opset(model, OPSET)
+    context = context or Context()
+    model = RaiseOpset(OPSET)(model, context)
     for node in list(model.graph):
         _store(model, node)
     for node in model.graph:
         if node.op_type == "DequantizeLinear":
             _wake_dead_channels(model, node, FORMATS[format])
-    return Halve(format=format, ranges=ranges)(model, context or Context())
+    return Halve(format=format, ranges=ranges)(model, context)
 
 
 def _store(model: ir.Model, node: ir.Node) -> None:

@@ -65,8 +65,8 @@ class Format:
         """`x` in this type; finite numbers stay finite."""
         with np.errstate(over="ignore"):
             y = np.asarray(x.astype(self.dtype.numpy()))
-        over = np.isinf(y) & np.isfinite(x)
-        if over.any():
+        if np.abs(x).max(initial=0.0) > self.largest:
+            over = np.isinf(y) & np.isfinite(x)
             y[over] = np.copysign(self.largest, x[over])
         return y
 

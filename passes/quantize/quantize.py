@@ -13,8 +13,8 @@ from edgec.calibration.ranges import observe, ranges_of
 from edgec.errors import UnsupportedError, UsageError
 from edgec.model import copied
 from edgec.passes.base import Context, Pass
+from edgec.passes.opset import RaiseOpset
 from edgec.passes.quantize.insert import insert
-from edgec.passes.quantize.opset import raise_opset
 from edgec.passes.quantize.place import place
 from edgec.passes.quantize.placement import Placement
 from edgec.passes.quantize.pools import GlobalPools
@@ -81,7 +81,7 @@ class Quantize(Pass):
     def run(self, model: ir.Model, context: Context) -> ir.Model:
         """Places, observes, rounds, inserts, corrects; the model is changed in place."""
         assert context.data is not None
-        model = GlobalPools()(raise_opset(model, 13), context)
+        model = GlobalPools()(RaiseOpset(13)(model, context), context)
         placement = place(model, self.rules, exclude=self.exclude)
         if not placement.weights:
             raise UnsupportedError("the model", "has nothing to quantise", _reasons(placement))

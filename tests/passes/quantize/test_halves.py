@@ -14,11 +14,13 @@ import onnx
 import onnx_ir as ir
 import pytest
 from numpy.typing import NDArray
+from quantizing import values_of
 from zoo import feeds_of, model_of, run
 from zoo.architectures import ARCHITECTURES
 from zoo.light import NAMES, light
 
 from edgec.errors import UsageError
+from edgec.model import copied
 from edgec.passes.base import Context
 from edgec.passes.quantize.halves import Halve
 from edgec.preparing import prepared
@@ -132,8 +134,10 @@ TRANSFORMERS = {
 }
 
 
-@pytest.mark.parametrize("format", HALF)
-@pytest.mark.parametrize("name", TRANSFORMERS)
+@pytest.mark.parametrize(
+    ("name", "format"),
+    [*((n, "float16") for n in TRANSFORMERS), *((n, "bfloat16") for n in ("bert", "llama", "vit"))],
+)
 def test_architectures(name: str, format: str) -> None:
     model = prepared(ARCHITECTURES[name]())
     feeds = feeds_of(model, 0, DIMS)
@@ -178,6 +182,33 @@ def test_activations_beyond_float16_are_an_island_where_ranges_say_so() -> None:
     assert snr(wanted, found) > 55
     assert set(record["islands"]) == {"c", "d", "e"}
     assert record["islands"]["c"] == "'c' reaches 2e+05; float16 ends at 65504"
+
+
+def test_ranges_save_a_network_that_overflows() -> None:
+    """LeViT with random weights: its last attention reaches 5e5."""
+    model = prepared(ARCHITECTURES["levit"]())
+    feeds = feeds_of(model, 0, DIMS)
+    (wanted,) = run(model, feeds)
+    made = [v for n in model.graph for v in n.outputs if v.dtype == ir.DataType.FLOAT]
+    seen = values_of(model, [v.name or "" for v in made], feeds)
+    ranges = {name: (float(a.min()), float(a.max())) for name, a in seen.items()}
+    (lost,) = run(wide(halved(copied(model))[0]), feeds)
+    assert not np.isfinite(lost).all()
+    half, record = halved(model, ranges=ranges)
+    (found,) = run(wide(half), feeds)
+    assert snr(wanted, found) > 45
+    reasons = Counter("reaches" in why for why in record["islands"].values())
+    assert 0 < reasons[True] < 20
+
+
+def test_attention_of_one_node_keeps_its_softmax_in_float32() -> None:
+    model = model_of(
+        "(float[2,3,5,8] q, float[2,3,7,8] k) => (y) { y = Attention(q, k, k) }", opset=23
+    )
+    made, record = halved(model)
+    assert record["islands"] == {}
+    (node,) = [n for n in made.graph if n.op_type == "Attention"]
+    assert node.attributes.get_int("softmax_precision", 0) == ir.DataType.FLOAT.value
 
 
 def test_bfloat16_has_the_range_of_float32() -> None:
@@ -237,6 +268,11 @@ def test_stays_in_float32(body: str, weights: str, node: str, reason: str) -> No
 def test_goes_to_16_bits(body: str, weights: str, ranges: dict[str, tuple[float, float]]) -> None:
     _, record = halved(between(body, weights), ranges=ranges)
     assert record["islands"] == {}
+
+
+def test_a_mask_is_carried_as_far_as_the_softmax() -> None:
+    _, record = halved(between("c = Add(a, p) b = Softmax(c)", ", float p = {-3.4e38}"))
+    assert set(record["islands"]) == {"c", "b"}
 
 
 def test_positions_are_counted_in_float32() -> None:
