@@ -2,7 +2,7 @@
 
 Architectures are those of the transformers package at their published sizes. Their weights are
 random but alive: He-initialised, BatchNorm scales and shifts drawn, and BatchNorm statistics those
-of the images, as in a trained network. Images are smooth coloured noise with edges, normalised.
+of the images, as in a trained network.
 """
 
 from __future__ import annotations
@@ -32,18 +32,21 @@ SIZE = 224
 
 
 def images(count: int, seed: int) -> np.ndarray:
-    """float32[count, 3, 224, 224], zero mean and unit variance over all."""
+    """Gaussian fields whose amplitudes fall as 1/f, as those of photographs do.
+
+    Returns:
+        float32[count, 3, 224, 224], about zero mean and unit variance over all.
+    """
     rng = np.random.default_rng(seed)
+    frequency = np.hypot(np.fft.fftfreq(SIZE)[:, None], np.fft.rfftfreq(SIZE)[None, :])
+    amplitude = 1 / np.maximum(frequency, 1 / SIZE)
     out = np.empty((count, 3, SIZE, SIZE), np.float32)
-    for i in range(count):
-        x = np.zeros((3, SIZE, SIZE), np.float32)
-        for cells in (2, 4, 8, 16, 32, 56):
-            noise = rng.standard_normal((3, cells, cells)).astype(np.float32)
-            factor = -(-SIZE // cells)
-            x += noise.repeat(factor, 1).repeat(factor, 2)[:, :SIZE, :SIZE] / np.sqrt(cells)
-        mix = rng.standard_normal((3, 3)).astype(np.float32) * 0.3 + np.eye(3, dtype=np.float32)
-        x = np.einsum("ab,bij->aij", mix, x) + rng.standard_normal((3, 1, 1)).astype(np.float32)
-        out[i] = np.clip(x / 1.5, -2.2, 2.6)
+    for image in out:
+        field = np.fft.irfft2(np.fft.rfft2(rng.standard_normal((3, SIZE, SIZE))) * amplitude)
+        field /= field.std()
+        mix = np.eye(3) + 0.2 * rng.standard_normal((3, 3))
+        contrast, light = np.exp(0.1 * rng.standard_normal()), 0.1 * rng.standard_normal()
+        image[:] = np.clip(contrast * np.tensordot(mix, field, 1) + light, -2.6, 2.6)
     return out
 
 
