@@ -71,7 +71,7 @@ def test_mean_deviation_and_colour_are_recovered() -> None:
     np.testing.assert_allclose(noise.log_std, TRUE.log_std, atol=0.4)
     assert noise.slope == pytest.approx(TRUE.slope, abs=0.6)
     assert found.layers == 2
-    assert found.fit < 0.1 < 1 < found.plain
+    assert found.fit < 0.02 < 0.2 < found.plain
 
 
 def test_ranges_of_digits_are_much_nearer_than_those_of_plain_noise() -> None:
