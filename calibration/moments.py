@@ -112,16 +112,22 @@ def batches_of(
 def _evenly(
     batches: Iterator[Mapping[str, Array]], size: int, samples: int, total: int
 ) -> Iterator[Mapping[str, Array]]:
-    chosen = np.arange(min(samples, total)) * max(total, samples) // samples
+    return picked(batches, size, np.arange(min(samples, total)) * max(total, samples) // samples)
+
+
+def picked(
+    batches: Iterator[Mapping[str, Array]], size: int, chosen: NDArray[np.int64]
+) -> Iterator[dict[str, Array]]:
+    """Batches of `size` of the samples with the numbers `chosen`, ascending; the last smaller."""
     held: dict[str, Array] = {}
     seen = 0
     for feeds in batches:
         count = len(next(iter(feeds.values())))
         here = chosen[(chosen >= seen) & (chosen < seen + count)] - seen
         seen += count
-        picked = {name: np.asarray(array)[here] for name, array in feeds.items()}
-        held = {n: np.concatenate([held[n], a]) if held else a for n, a in picked.items()}
-        if len(next(iter(held.values()))) >= size:
+        taken = {name: np.asarray(array)[here] for name, array in feeds.items()}
+        held = {n: np.concatenate([held[n], a]) if held else a for n, a in taken.items()}
+        while len(next(iter(held.values()))) >= size:
             yield {name: array[:size] for name, array in held.items()}
             held = {name: array[size:] for name, array in held.items()}
         if seen > chosen[-1]:

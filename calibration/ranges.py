@@ -27,7 +27,7 @@ from edgec.suggest import check_known
 _BATCH_BYTES = 2 << 20  # of the widest tensor: larger batches gain no time and take memory
 _LARGEST_BATCH = 64
 _VALUES = 1 << 18  # to take of each tensor, over all samples
-_ROWS = 32  # rows that go into a histogram at once
+_HELD_BYTES = 8 << 20  # of values that go into histograms at once
 
 
 def observe(
@@ -56,18 +56,21 @@ def observe(
     if first is None:
         raise UsageError("calibration data", "hold no full batch", "give more samples")
     count = len(data) if isinstance(data, Sized) else samples or _VALUES // 512
-    taken = min(max(_VALUES // max(min(count, samples or count), 1), 256), 8192)
+    taken = min(max(_VALUES // max(min(count, samples or count), 1), 256), 4096)
     watch = Watch(model, names, first, taken=taken, threads=1)
     size = batch_size or min(max(_BATCH_BYTES // watch.widest, 1), _LARGEST_BATCH)
     found = {name: Histogram.empty() for name in watch.names}
     held: dict[str, list[Seen]] = {name: [] for name in watch.names}
+    waiting = 0
     for feeds, seen in _in_turn(watch, batches_of(model, data, size, samples)):
         for name, part in seen.items():
             if not np.isfinite(part.mean).all():
                 check_finite(model, name, feeds)  # a mean of finite values may overflow
             held[name].append(part)
-        if sum(len(part.low) for part in held[watch.names[0]]) >= _ROWS:
+        waiting += sum(part.values.nbytes for part in seen.values())
+        if waiting >= _HELD_BYTES:
             _pour(held, found)
+            waiting = 0
     _pour(held, found)
     return found
 

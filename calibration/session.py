@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import tempfile
 from collections.abc import Collection, Sequence
+from functools import cache
 from pathlib import Path
-from typing import Any
 
 import onnx_ir as ir
 import onnxruntime as ort  # type: ignore[import-untyped, unused-ignore]
@@ -43,7 +43,7 @@ def part_of(model: ir.Model, inputs: Sequence[str], outputs: Collection[str]) ->
 
 
 def open_session(
-    model: ir.Model, *, optimise: bool = True, threads: int | None = None
+    model: ir.Model, *, optimise: bool = True, threads: int | None = None, lean: bool = False
 ) -> ort.InferenceSession:
     """A session on the CPU.
 
@@ -51,8 +51,13 @@ def open_session(
         model: The model.
         optimise: Whether ONNX Runtime may fuse and re-order operators.
         threads: Inside one operator; None: one per core.
+        lean: Take no more memory than the values in use need, and use each as soon as it is there.
     """
     options = ort.SessionOptions()
+    if lean:
+        _share_a_lean_allocator()
+        options.add_session_config_entry("session.use_env_allocators", "1")
+        options.enable_mem_pattern = False  # plans all values of a run as one block
     if not optimise:
         options.graph_optimization_level = ort.GraphOptimizationLevel.ORT_DISABLE_ALL
     if threads is not None:
@@ -69,6 +74,11 @@ def open_session(
         return ort.InferenceSession(str(path), options, providers=providers)
 
 
-def run(session: Any, outputs: Sequence[str], feeds: Any) -> list[Any]:
-    """Runs a session on those of the feeds that it wants."""
-    return list(session.run(list(outputs), {v.name: feeds[v.name] for v in session.get_inputs()}))
+@cache
+def _share_a_lean_allocator() -> None:
+    """One that grows by what is asked for, not by powers of two; for sessions that want it."""
+    kind = ort.OrtMemoryInfo(
+        "Cpu", ort.OrtAllocatorType.ORT_ARENA_ALLOCATOR, 0, ort.OrtMemType.DEFAULT
+    )
+    same_as_requested = {"arena_extend_strategy": 1, "initial_chunk_size_bytes": 1 << 20}
+    ort.create_and_register_allocator(kind, ort.OrtArenaCfg(same_as_requested))

@@ -24,6 +24,7 @@ Array = NDArray[Any]
 Feeds = Mapping[str, Array]
 _STARTS = "edgec/starts"
 _GOLDEN = (5**0.5 - 1) / 2  # its multiples, less their whole parts, fill 0 to 1 evenly
+_STATISTICS = ("ReduceMin", "ReduceMax", "ReduceMean", "values")  # the fields of Seen
 _AXES_ARE_INPUTS = 18  # of ReduceMin, ReduceMax and ReduceMean, from this operator set on
 
 
@@ -81,9 +82,9 @@ class Watch:
         self._room = np.asarray(self._rows) - [at[-1] for at in places]
         scalars = {name for name in self.names if not shapes[name]}
         _add_statistics(part, dict(zip(self.names, places, strict=True)), scalars)
-        self._session: ort.InferenceSession = open_session(part, threads=threads)
+        self._session: ort.InferenceSession = open_session(part, threads=threads, lean=True)
         self._inputs = [v.name for v in self._session.get_inputs() if v.name != _STARTS]
-        self._outputs = [v.name for v in self._session.get_outputs()]
+        self._outputs = [f"edgec/{name}/{what}" for name in self.names for what in _STATISTICS]
 
     def __call__(self, feeds: Feeds, number: int = 0) -> dict[str, Seen]:
         """Runs one batch; its `number` decides the places that values are taken from."""
@@ -188,13 +189,18 @@ def _add_statistics(
 
     by_row, by_one = constant("by_row", [0, -1]), constant("by_one", [1, 1])
     axis = constant("axis", [1])
-    for i, (name, at) in enumerate(places.items()):
+    # ONNX Runtime works from the last node without readers backwards to what it needs, then the
+    # one before: so the statistics of each value run, and free it, before the next is computed
+    depth = {v.name: i for i, node in enumerate(graph) for v in node.outputs}
+    numbers = {name: i for i, name in enumerate(places)}
+    for name in sorted(places, key=lambda name: depth.get(name, -1), reverse=True):
+        at = places[name]
         value = values[name]
         if value.dtype is not ir.DataType.FLOAT:
             value = add("Cast", [value], f"{name}/float", to=ir.DataType.FLOAT)
         shape = by_one if name in scalars else by_row
         flat = add("Reshape", [value, shape], f"{name}/rows")
-        for op in ("ReduceMin", "ReduceMax", "ReduceMean"):
+        for op in _STATISTICS[:3]:
             if graph.opset_imports[""] < _AXES_ARE_INPUTS:
                 output(add(op, [flat], f"{name}/{op}", axes=[1], keepdims=0))
             else:
@@ -202,6 +208,8 @@ def _add_statistics(
         if at[-1] == len(at) - 1:  # all of them
             output(add("Identity", [flat], f"{name}/values"))
             continue
-        start = add("Gather", [starts, constant(f"{name}/number", [i])], f"{name}/start")
-        moved = add("Add", [constant(f"{name}/places", at), start], f"{name}/moved")
+        start = add(
+            "Gather", [starts, constant(f"{name}/number", [numbers[name]])], f"{name}/start"
+        )
+        moved = add("Add", [start, constant(f"{name}/places", at)], f"{name}/moved")
         output(add("Gather", [flat, moved], f"{name}/values", axis=1))

@@ -149,7 +149,8 @@ def test_what_is_found_does_not_depend_on_threads(monkeypatch: pytest.MonkeyPatc
         np.testing.assert_array_equal(found[0][name].moving, found[1][name].moving)
 
 
-def test_memory_does_not_grow_with_the_samples() -> None:
+def test_memory_does_not_grow_with_the_samples(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(ranges, "_HELD_BYTES", 1 << 19)  # reached by the fewer samples too
     model = model_of(NET)
 
     def peak(samples: int) -> int:
