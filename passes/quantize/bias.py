@@ -13,6 +13,7 @@ per output channel. Two ways to the means:
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -23,6 +24,9 @@ from edgec.calibration.moments import Batches, batches_of, runner
 from edgec.errors import UsageError
 from edgec.graph.channels import channel_groups
 from edgec.graph.cut import CutResult
+from edgec.graph.initializers import add_initializer
+from edgec.model import copied
+from edgec.passes.quantize.weights import StoredWeight
 from edgec.passes.repair import bias as sequential_repair
 from edgec.passes.repair.layers import Layer, intercept_of, layers_of
 
@@ -47,31 +51,31 @@ class BiasRecord:
 
 
 def correct_locally(
-    before: ir.Model, quantised: ir.Model, data: Batches, *, samples: int = 64, batch_size: int = 16
-) -> BiasRecord:
-    """Corrects the biases of `quantised` in place, on the inputs that `before` has.
+    model: ir.Model, weights: Mapping[str, StoredWeight], data: Batches, *, samples: int = 64,
+    batch_size: int = 16,
+) -> BiasRecord:  # fmt: skip
+    """Corrects the biases of a float network for weights that will be stored, in place.
 
     Args:
-        before: The float network.
-        quantised: The same with weights that come back from integers; values are named alike.
+        model: The network. Only its biases change, and layers without one may get one.
+        weights: Name of an initializer → what will be stored for it.
         data: Samples.
         samples: At most so many are used.
         batch_size: Samples run at a time, where the model leaves it open.
     """
-    wanted = {layer.out: layer for layer in layers_of(before)}
-    pairs = [(wanted[new.out], new) for new in layers_of(quantised) if new.out in wanted]
-    places = {new.out: intercept_of(new) for _, new in pairs}
-    left = {new.name: "has no place for a bias" for _, new in pairs if places[new.out] is None}
-    pairs = [(old, new) for old, new in pairs if places[new.out] is not None]
-    probe, outputs = _probe(before, pairs)
-    run = runner(probe, [v.name or "" for v in before.graph.inputs], outputs.values())
-    total: dict[str, Floats] = {}
+    layers = [layer for layer in layers_of(model) if _weight_name(layer) in weights]
+    places = {layer.out: intercept_of(layer) for layer in layers}
+    left = {x.name: "has no place for a bias" for x in layers if places[x.out] is None}
+    probe, outputs = _probe(model, [x for x in layers if places[x.out] is not None], weights)
+    run = runner(probe, [v.name or "" for v in model.graph.inputs], outputs.values())
+    total = {out: np.zeros(0) for out in outputs}
     count = 0
-    for feeds in batches_of(before, data, batch_size, samples):
+    for feeds in batches_of(model, data, batch_size, samples):
         size = len(next(iter(feeds.values())))
         found = run(feeds)
         for out, name in outputs.items():
-            total[out] = total.get(out, 0.0) + size * found[name].astype(np.float64).ravel()
+            error = size * found[name].astype(np.float64).ravel()
+            total[out] = total[out] + error if count else error
         count += size
     if not count:
         raise UsageError("calibration data", "holds no full batch", "give more samples")
@@ -87,7 +91,13 @@ def correct_in_sequence(
 ) -> BiasRecord:
     """Corrects the biases of `quantised` in place, on the inputs that it has itself.
 
-    Its activations may pass QuantizeLinear and DequantizeLinear. Arguments: `correct_locally`.
+    Args:
+        before: The float network.
+        quantised: The same with weights that come back from integers, as initializers; activations
+            may pass QuantizeLinear and DequantizeLinear. Values are named alike.
+        data: Samples.
+        samples: At most so many are used.
+        batch_size: Samples run at a time, where the model leaves it open.
     """
     groups = channel_groups(quantised)
     whole = CutResult(quantised, groups, np.ones(groups.units, bool), ())
@@ -96,23 +106,26 @@ def correct_in_sequence(
     return BiasRecord("sequential", record.samples, len(record.layers) - len(left), left)
 
 
-def _probe(before: ir.Model, pairs: list[tuple[Layer, Layer]]) -> tuple[ir.Model, dict[str, str]]:
-    """A copy of `before` that computes the mean of (Ŵ − W) E[x] beside every product.
+def _probe(
+    model: ir.Model, layers: Sequence[Layer], weights: Mapping[str, StoredWeight]
+) -> tuple[ir.Model, dict[str, str]]:
+    """A copy of a model that computes the mean of (Ŵ − W) E[x] beside every product.
 
     Returns:
         The copy, and the output name of each product → the name of that mean, float[channels].
     """
-    probe = before.clone()
-    nodes = {node.outputs[0].name: node for node in probe.graph}
+    probe = copied(model)
+    nodes = {node.outputs[0].name: node for node in probe.graph if node.outputs}
     means: dict[ir.Value, ir.Value] = {}
     outputs = {}
-    for old, new in pairs:
+    for old in layers:
         node = nodes[old.out]
         x = node.inputs[0]
         assert x is not None
         if x not in means:
             means[x] = _mean(probe, x, 0, f"{x.name}.mean", keepdims=1)
-        delta = (new.weight().astype(np.float64) - old.weight()).astype(old.weight().dtype)
+        reals = weights[_weight_name(old)].reals()
+        delta = (reals - old.weight().astype(np.float64)).astype(old.weight().dtype)
         inputs = [means[x], _constant(probe, f"{old.out}.delta", delta)]
         error = ir.node(node.op_type, inputs, node.attributes)
         first = node.op_type in ("Conv", "ConvTranspose")
@@ -129,9 +142,10 @@ def _probe(before: ir.Model, pairs: list[tuple[Layer, Layer]]) -> tuple[ir.Model
 
 def _mean(probe: ir.Model, x: ir.Value, axis: int, name: str, *, keepdims: int) -> ir.Value:
     """The mean over one axis; what the axis is given by changed with opset 18."""
-    inputs, attributes = [x], {"keepdims": keepdims}
+    inputs: list[ir.Value] = [x]
+    attributes: dict[str, int | list[int]] = {"keepdims": keepdims}
     if probe.opset_imports.get("", 1) < 18:
-        attributes |= {"axes": [axis]}  # type: ignore[dict-item]
+        attributes["axes"] = [axis]
     else:
         inputs.append(_constant(probe, f"{name}.axis", np.asarray([axis], np.int64)))
     node = ir.node("ReduceMean", inputs, attributes)
@@ -140,7 +154,10 @@ def _mean(probe: ir.Model, x: ir.Value, axis: int, name: str, *, keepdims: int) 
     return node.outputs[0]
 
 
+def _weight_name(layer: Layer) -> str:
+    value = layer.node.inputs[1]
+    return "" if value is None else value.name or ""
+
+
 def _constant(probe: ir.Model, name: str, array: NDArray[np.generic]) -> ir.Value:
-    value = ir.val(name, const_value=ir.tensor(array, name=name))
-    probe.graph.register_initializer(value)
-    return value
+    return add_initializer(probe.graph, ir.tensor(array, name=name))

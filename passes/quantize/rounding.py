@@ -64,12 +64,12 @@ class Task:
 
     def nearest(self) -> Floats:
         """The nearest integers, relative to the zero point."""
-        return np.clip(np.rint(self.weight / self.scale), self.low, self.high)
+        return np.asarray(np.clip(np.rint(self.weight / self.scale), self.low, self.high))
 
     def error(self, q: Floats) -> Floats:
         """E per output: float64[groups, outputs]."""
         off = self.weight - q * self.scale
-        return np.einsum("gof,gof->go", off @ self.moments, off)
+        return np.asarray(np.einsum("gof,gof->go", off @ self.moments, off))
 
 
 def feedback(task: Task) -> Floats:
@@ -78,7 +78,9 @@ def feedback(task: Task) -> Floats:
     strength = np.einsum("gff->gf", task.moments)
     order = np.argsort(-strength, axis=1, kind="stable")
     w = np.take_along_axis(task.weight, order[:, None], 2)
-    c = np.take_along_axis(np.take_along_axis(task.moments, order[:, :, None], 1), order[:, None], 2)
+    c = np.take_along_axis(
+        np.take_along_axis(task.moments, order[:, :, None], 1), order[:, None], 2
+    )
     damp = _DAMP * strength.mean(1)
     c += np.where(damp > 0, damp, 1.0)[:, None, None] * np.eye(features)
     # C⁻¹ = UᵀU with U upper triangular: row j of U says how an error of j moves those behind j.
@@ -123,7 +125,7 @@ def adaround(task: Task) -> Floats:
         rate = 0.02 * np.sqrt(1 - 0.999 ** (step + 1)) / (1 - 0.9 ** (step + 1))
         v -= rate * first / (np.sqrt(second) + 1e-8)
     h = np.clip(1.2 / (1 + np.exp(-v)) - 0.1, 0, 1)
-    return np.clip(base + (h > 0.5), task.low, task.high)
+    return np.asarray(np.clip(base + (h > 0.5), task.low, task.high))
 
 
 def nearest(task: Task) -> Floats:
@@ -132,7 +134,7 @@ def nearest(task: Task) -> Floats:
 
 
 def searched(task: Task, *, per_channel: bool) -> Floats:
-    """The factor on each scale with the least E among 20 candidates: float64[groups, outputs, 1]."""
+    """The factor on each scale with the least E, of 20: float64[groups, outputs, 1]."""
     least = np.full(task.scale.shape[:2], np.inf)
     best = np.ones_like(least)
     for alpha in np.arange(20, 0, -1) / 20:
@@ -227,9 +229,9 @@ def round_weights(
                 factor = searched(task, per_channel=grids[name].axis is not None)
                 task = replace(task, scale=task.scale * factor)
                 scale = factor.ravel() if grids[name].axis is not None else factor.flat[0]
-                grid = replace(grids[name], scale=np.float32(grids[name].scale * scale))
+                grid = replace(grids[name], scale=np.asarray(grids[name].scale * scale, np.float32))
                 stored[name] = replace(stored[name], grid=grid)
-            q = rounding.integers(task)
+            q = _better(task, rounding.integers(task))
             after = task.error(q).sum()
             if after > 0:
                 record.gain[layer.name] = round(10 * float(np.log10(before / after)), 2)
@@ -237,6 +239,13 @@ def round_weights(
             integers = _stored(layer, np.rint(q + zero).astype(np.int64))
             stored[name] = replace(stored[name], integers=integers)
     return stored, replace(record, samples=count)
+
+
+def _better(task: Task, q: Floats) -> Floats:
+    """Output by output, `q` or the nearest integers, whichever has less error."""
+    plain = task.nearest()
+    wins = task.error(q) < task.error(plain)
+    return np.where(wins[:, :, None], q, plain)
 
 
 def _why_nearest(layer: Layer, rounding: Rounding) -> str:
@@ -269,7 +278,12 @@ def _chunks(layers: Sequence[Layer]) -> Iterator[list[Layer]]:
 
 
 def _moments(
-    model: ir.Model, layers: Sequence[Layer], data: Batches, samples: int, batch_size: int, seed: int
+    model: ir.Model,
+    layers: Sequence[Layer],
+    data: Batches,
+    samples: int,
+    batch_size: int,
+    seed: int,
 ) -> tuple[list[Floats], int]:
     """C of each layer, float64[groups, features, features], and the number of samples."""
     run = runner(model, [v.name or "" for v in model.graph.inputs], {layer.x for layer in layers})
