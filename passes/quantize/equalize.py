@@ -28,6 +28,7 @@ from edgec.calibration.moments import batches_of, runner, weighted_layers
 from edgec.graph.channels import channel_groups
 from edgec.graph.trace import title
 from edgec.passes.base import Context, Data, Pass
+from edgec.passes.fold import sweep
 from edgec.passes.quantize.scaling import Product, Scaling, clip_ends, scaling_of
 from edgec.passes.repair.layers import read
 
@@ -126,9 +127,10 @@ def _open_clips(model: ir.Model, seen: _Seen) -> list[str]:
         if seen.most[_input(node)] > ends[1]:
             continue
         opened.append(title(node))
-        relu = ir.node("Relu", node.inputs[:1], name=node.name, outputs=node.outputs)
-        model.graph.insert_before(node, relu)
-        model.graph.remove(node)
+        node.op_type = "Relu"
+        node.resize_inputs(1)
+        node.attributes.clear()
+    sweep(model)
     return opened
 
 
