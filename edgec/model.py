@@ -1,7 +1,8 @@
 """Models in and out: ONNX files, protobufs and PyTorch in; ONNX out.
 
 Everything behind this file is an `onnx_ir.Model` that is one graph (functions inlined), in
-topological order, with every weight at hand and finite, and no weight posing as an input.
+topological order, with every weight at hand and finite, and no weight posing as an input. Operators
+on integers are written as float ones between Q and DQ.
 """
 
 from __future__ import annotations
@@ -25,6 +26,7 @@ from onnx_ir.passes.common import InlinePass
 from edgec.errors import UnsupportedError, UsageError
 from edgec.model_checks import check_call_tree, check_graph
 from edgec.model_inputs import fix_input_shapes
+from edgec.model_integers import with_floats
 from edgec.model_proto import check_proto
 from edgec.model_stream import pieces
 from edgec.model_tensors import check_weights, forget_weights, release_pages
@@ -84,6 +86,7 @@ def load(
     _make_one_graph(model, subject)
     check_graph(model, subject)
     check_weights(model, folder, subject)
+    model = with_floats(model)
     if inputs:
         fix_input_shapes(model, inputs, subject)
     return model

@@ -8,7 +8,8 @@ _BODY = "runs a nested graph"
 _SEQUENCE = "makes or takes sequences of tensors; those that only write Split are rewritten"
 _TEXT = "works on text"
 _LOSS = "is a training loss"
-_INTEGER = "computes in integers: weights and scales would have to be cut together"
+_INTEGER = "is written as Q/DQ when a model is loaded; inside nested graphs it stays"
+_SUMS = "multiplies integers whose scales are found at run time: quantise with fixed scales"
 _OPTIONAL = "makes or takes values that may be absent"
 _YOUNG = "is younger than operator set 25"
 
@@ -24,10 +25,8 @@ BARRIERS: Mapping[str, str] = {
         _TEXT,
     ),
     **dict.fromkeys(("NegativeLogLikelihoodLoss", "SoftmaxCrossEntropyLoss"), _LOSS),
-    **dict.fromkeys(
-        ("ConvInteger", "DynamicQuantizeLinear", "MatMulInteger", "QLinearConv", "QLinearMatMul"),
-        _INTEGER,
-    ),
+    **dict.fromkeys(("QLinearConv", "QLinearMatMul"), _INTEGER),
+    **dict.fromkeys(("ConvInteger", "MatMulInteger"), _SUMS),
     **dict.fromkeys(("Optional", "OptionalGetElement", "OptionalHasElement"), _OPTIONAL),
     **dict.fromkeys(
         ("BitCast", "CausalConvWithState", "CumProd", "LinearAttention", "SwiGLU"), _YOUNG

@@ -8,6 +8,7 @@ With blocks along an axis, scale[⌊k / block⌋, n] · (q[k, n] − zero[⌊k /
 of a block go together, so that those behind it stay with their scales; those of other axes go
 alone.
 
+DynamicQuantizeLinear spans what the tensor holds: a channel that goes may change every number.
 MatMulNBits of ONNX Runtime has such a weight packed into bytes, which nothing takes apart.
 """
 
@@ -83,6 +84,12 @@ RULES = (
         ),
     ),
     OpRule("DequantizeLinear", _per_scale, per_output(2), _DEQUANTIZE),
+    OpRule(
+        "DynamicQuantizeLinear",
+        Stop("takes one scale from all channels at run time: quantise with fixed scales"),
+        per_output(5),
+        between_convs("q, s, z = DynamicQuantizeLinear(a)\n  b = DequantizeLinear(q, s, z)"),
+    ),
     OpRule(
         "com.microsoft::MatMulNBits",
         Stop("its weight is packed in blocks"),

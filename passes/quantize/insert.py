@@ -243,8 +243,8 @@ class _Inserter:
     def _constant(
         self, like: str, array: NDArray[Any], dtype: ir.DataType = ir.DataType.FLOAT
     ) -> ir.Value:
-        name = self.names.fresh(like)
-        tensor = ir.Tensor(np.array(array, dtype.numpy(), order="C"), dtype=dtype, name=name)
+        stored = np.array(array, dtype.numpy(), order="C")
+        tensor = ir.Tensor(stored, dtype=dtype, name=self.names.fresh(like))
         return add_initializer(self.graph, tensor)
 
     def _node(self, op: str, inputs: Sequence[ir.Value], like: str, grid: Grid) -> ir.Value:

@@ -72,6 +72,7 @@ FOUND = {
     "com.microsoft::SkipSimplifiedLayerNormalization": (0, 0, 0),
     "com.microsoft::EmbedLayerNormalization": (0, 0, 0),
     "com.microsoft::FusedMatMul": (1, 8, 8),
+    "DynamicQuantizeLinear": (0, 0, 0),  # its scale is that of all channels
     "com.microsoft::MatMulNBits": (0, 0, 0),  # its weight is packed
     **dict.fromkeys(("RotaryEmbedding", "com.microsoft::RotaryEmbedding"), (1, 4, 4)),
 }

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import tomllib
+from importlib.resources import files
 from pathlib import Path
 
 import numpy as np
@@ -23,6 +25,7 @@ from edgec.targets import (
 )
 from edgec.targets.cpu import CpuTarget
 from edgec.targets.profile import parse_profile
+from edgec.targets.quantize_rules import load_rules, parse_rules
 
 NET = """
 <ir_version: 8, opset_import: ["": 17]>
@@ -223,3 +226,31 @@ def test_a_backend_that_does_not_serve_the_target(monkeypatch: pytest.MonkeyPatc
     monkeypatch.setattr(edgec.targets, "load_profile", lambda name: parse_profile(name, GOOD))
     with pytest.raises(UsageError, match=r"(?s)is not served by.*--backend reference"):
         resolve("mine", "onnxruntime")
+
+
+def test_rules_of_quantisation_are_a_table_or_a_name() -> None:
+    cpu, shared = load_profile("cpu").quantize, load_rules("tensorrt")
+    assert cpu is not None
+    assert (cpu.activations.word, cpu.activations.symmetric) == ("uint8", False)
+    assert parse_profile("mine", GOOD).quantize is None
+    assert parse_profile("mine", GOOD + 'quantize = "tensorrt"').quantize == shared
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "fact"),
+    [
+        ("min_rows = 2", "min_row = 2", "(?s)key 'min_row'.*did you mean 'min_rows'"),
+        ("min_rows = 2", "", "lacks 'min_rows'"),
+        ("min_rows = 2", "min_rows = true", "'min_rows' cannot be True"),
+        ('activations = "int8"', 'activations = "int7"', "'activations' cannot be 'int7'"),
+        ('residual = "shortcut"', 'residual = "none"', "'residual' cannot be 'none'"),
+        ('epilogues = ["Relu"', 'epilogues = ["Conv"', "'Conv' cannot be an epilogue and have"),
+    ],
+)
+def test_rules_of_quantisation_are_checked(old: str, new: str, fact: str) -> None:
+    text = (files("edgec.targets.rules") / "tensorrt.toml").read_text()
+    assert old in text
+    with pytest.raises(UsageError, match=fact):
+        parse_rules("mine", tomllib.loads(text.replace(old, new)))
+    with pytest.raises(UsageError, match=r"rules 'tensort'.*(?s:.*)did you mean 'tensorrt'"):
+        parse_profile("mine", GOOD + 'quantize = "tensort"')

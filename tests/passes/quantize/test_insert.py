@@ -15,37 +15,38 @@ from zoo.random_graphs import random_model
 
 from edgec.calibration.grid import Grid, Scheme
 from edgec.errors import UsageError
-from edgec.passes.base import Context
-from edgec.passes.opset import RaiseOpset
+from edgec.model_opset import raise_opset
 from edgec.passes.quantize.insert import insert
 from edgec.passes.quantize.place import place
 from edgec.passes.quantize.rules import QuantizeRules
 from edgec.passes.quantize.weights import StoredWeight
 from edgec.preparing import prepared
 
-_WIDE = {"min_channels": 1, "min_rows": 1, "two_activations": True}
-RULES: Mapping[str, QuantizeRules] = {
-    "cpu": replace(CPU, **_WIDE),
-    "tensorrt": replace(
-        TENSORRT,
-        **_WIDE,
+
+def wide(rules: QuantizeRules) -> QuantizeRules:
+    """Without thresholds: nearly everything is quantised."""
+    return replace(
+        rules,
+        min_channels=1,
+        min_rows=1,
+        two_activations=True,
         channel_multiple=1,
         depthwise=True,
         grouped_kernel=1,
         square_kernels=False,
         keep_last=False,
-    ),
-}
-"""The rules of the targets without their thresholds: nearly everything is quantised."""
+    )
+
+
+RULES: Mapping[str, QuantizeRules] = {"cpu": wide(CPU), "tensorrt": wide(TENSORRT)}
 
 
 def decibels(real: list[Array], rounded: list[Array]) -> float:
     """Signal to noise of the worst output."""
-    noise = [float(np.square(a - b).sum()) for a, b in zip(real, rounded, strict=True)]
-    signal = [float(np.square(a).sum()) for a in real]
-    return min(
-        10 * np.log10(max(s, 1e-30) / max(n, 1e-30)) for s, n in zip(signal, noise, strict=True)
-    )
+    noise = [np.square(a - b).sum() for a, b in zip(real, rounded, strict=True)]
+    signal = [np.square(a).sum() for a in real]
+    ratios = [max(s, 1e-30) / max(n, 1e-30) for s, n in zip(signal, noise, strict=True)]
+    return float(10 * np.log10(min(ratios)))
 
 
 def check_steps(seed: int, rules: QuantizeRules, path: Path) -> None:
@@ -56,7 +57,7 @@ def check_steps(seed: int, rules: QuantizeRules, path: Path) -> None:
     coarse, placement = quantised(model, rules, feeds)
     # int32 has no room for biases on the grid of two factors of 16 bits.
     fine = replace(with_bits(rules, 16), bias=False, rounds_floats=False)
-    newer = RaiseOpset(21)(model.clone(), Context())
+    newer = raise_opset(model, 21)
     few, many = run(coarse, feeds), run(quantised(newer, fine, feeds)[0], feeds)
     assert placement.points or decibels(real, few) > 120
     assert decibels(real, few) > 12
@@ -142,7 +143,7 @@ def test_a_bias_that_is_large_for_its_channel_keeps_its_value() -> None:
 
 def test_four_bits() -> None:
     rules = replace(CPU, weights=Scheme(4), bias=False, rounds_floats=False)
-    model = RaiseOpset(21)(model_of(BLOCK), Context())
+    model = raise_opset(model_of(BLOCK), 21)
     feeds = feeds_of(model)
     result, _ = quantised(model, rules, feeds)
     assert result.graph.initializers["w.q"].dtype == ir.DataType.INT4
