@@ -121,7 +121,7 @@ def quantize_scan(
     with translated("the model"):
         found = scan(
             ready, placement, samples_of, bits=bits, method=method, metric=metric,
-            scheme=rules.weights, samples=samples, resume=resume,
+            samples=samples, resume=resume,
         )  # fmt: skip
     damages = damages_of(found)
     times = None if latencies is None else read_latencies(latencies, found)

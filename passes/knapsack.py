@@ -99,11 +99,12 @@ def _rests(values: Sequence[Floats], costs: Sequence[Floats]) -> list[_Rest]:
     hulls = [
         _hull(own_values, own_costs) for own_values, own_costs in zip(values, costs, strict=True)
     ]
-    steps = [
-        (gain / price, number, price, gain)
-        for number, (cost, value) in enumerate(hulls)
-        for price, gain in zip(np.diff(cost), np.diff(value), strict=True)
-    ]
+    with np.errstate(over="ignore"):  # a step that costs next to nothing comes first
+        steps = [
+            (gain / price, number, price, gain)
+            for number, (cost, value) in enumerate(hulls)
+            for price, gain in zip(np.diff(cost), np.diff(value), strict=True)
+        ]
     steps.sort(key=lambda step: -step[0])
     owner = np.asarray([step[1] for step in steps], np.int64)
     prices, gains = (np.asarray([step[i] for step in steps], np.float64) for i in (2, 3))
