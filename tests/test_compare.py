@@ -346,6 +346,23 @@ def test_a_clipped_weight_is_put_in() -> None:
     assert row.bypassed == ("input", "weight")
 
 
+def test_a_weight_with_channels_clipped_is_put_in() -> None:
+    a = model_of(TWO)
+    w = floats(a)["w"]
+    steps = (np.abs(w).max(0) / 127 * np.asarray([1, 0.5, 1, 0.3])).astype(np.float32)
+    b = quantised(a, {"v": 0.02, "w": 1.0})
+    node = values_of(b)["w_dq"].producer()
+    assert node is not None
+    integers = np.clip(np.rint(w / steps), -127, 127).astype(np.int8)
+    zeros = constant(b, "own zeros", np.zeros(4, np.int8))
+    for i, value in enumerate(
+        (constant(b, "own integers", integers), constant(b, "own steps", steps), zeros)
+    ):
+        node.replace_input_with(i, value)
+    (row,) = [r for r in restorations(a, b, data={"x": X}) if r.name == "y"]
+    assert (row.bypassed, row.kept) == (("input", "weight"), {})
+
+
 def test_nothing_quantised_to_restore() -> None:
     with pytest.raises(UsageError, match="has no product that reads what a DequantizeLinear"):
         restorations(model_of(TWO), model_of(TWO), data={"x": X})
