@@ -115,7 +115,7 @@ class Parts:
         known, values = values_of(self._model), values_of(model)
         for name in self.borders[start]:
             values[name].type, values[name].shape = known[name].type, known[name].shape
-        untyped = {n: a for n, a in like.items() if known[n].type is None or known[n].shape is None}
+        untyped = {name: array for name, array in like.items() if not _holds(known[name], array)}
         return runner(model, self.borders[start], self.borders[stop], untyped)
 
 
@@ -162,6 +162,13 @@ def _together(
 def _with_shapes(model: ir.Model) -> ir.Model:
     """A copy with the shapes that can be told: ONNX Runtime arranges memory by them."""
     return ShapeInferencePass()(copied(model)).model
+
+
+def _holds(value: ir.Value, array: Array) -> bool:
+    """Whether a type is known, and true: files may keep shapes of the batch they were made with."""
+    if value.type is None or value.shape is None or len(value.shape) != array.ndim:
+        return False
+    return all(d == n for d, n in zip(value.shape, array.shape, strict=True) if isinstance(d, int))
 
 
 def _alive(model: ir.Model, nodes: Sequence[ir.Node]) -> list[list[ir.Value]]:

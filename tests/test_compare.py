@@ -328,6 +328,27 @@ def test_restoring_one_layer_by_hand() -> None:
         assert (row.op, row.bypassed, row.kept) == ("MatMul", ("input", "weight"), {})
 
 
+def test_a_pair_that_several_layers_read() -> None:
+    """What a layer reads unrounded may lie far before it in the graph."""
+    a = model_of(
+        """(float[N,8] x) => (float[N,4] y) <float[8,8] v, float[8,4] w, float[8,4] u> {
+          p = MatMul(x, v)  q = MatMul(p, w)  r = MatMul(x, u)  y = Add(q, r) }"""
+    )
+    b = model_of(
+        """(float[N,8] x) => (float[N,4] y)
+        <float[8,8] v, float[8,4] w, float[8,4] u, float s = {0.05}, int8 z = {0}> {
+          x1 = QuantizeLinear(x, s, z)  x2 = DequantizeLinear(x1, s, z)  p = MatMul(x2, v)
+          p1 = QuantizeLinear(p, s, z)  p2 = DequantizeLinear(p1, s, z)  q = MatMul(p2, w)
+          r = MatMul(x2, u)  y = Add(q, r) }"""
+    )
+    w = floats(a)
+    target = X @ w["v"] @ w["w"] + X @ w["u"]
+    rest = rounded(rounded(X, 0.05) @ w["v"], 0.05) @ w["w"]
+    (row,) = [r for r in restorations(a, b, data={"x": X}) if r.name == "r"]
+    assert row.bypassed == ("input",)
+    assert row.snr_db == pytest.approx(snr(target, rest + X @ w["u"]), abs=0.1)
+
+
 def test_a_weight_of_another_layer_is_not_put_in() -> None:
     """A weight that was scaled or folded on the way is no rounding of the original's."""
     a = model_of(TWO)
