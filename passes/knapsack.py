@@ -57,7 +57,7 @@ def knapsack(
     if bins is not None:
         cheapest = [own.min() for own in costs]
         room = budget - sum(cheapest)
-        if room > 0:
+        if room > max(_ROUNDING * _size(costs), bins * np.finfo(np.float64).tiny):
             scale = bins / room
             extra = (own - low for own, low in zip(costs, cheapest, strict=True))
             costs, budget = [np.ceil(own * scale - 1e-9) for own in extra], bins

@@ -12,8 +12,13 @@ from zoo import model_of
 
 from edgec.graph.cost import is_weight
 from edgec.model import save
-from edgec.passes.quantize.bits import FLOAT, stored_bytes
+from edgec.passes.base import Context
+from edgec.passes.fuse import FuseBatchNorm
+from edgec.passes.quantize.bits import FLOAT, Allocation, floats_of, stored_bytes, with_bits
+from edgec.passes.quantize.place import place
+from edgec.preparing import prepared
 from edgec.scanning import quantize_scan
+from edgec.targets import load_profile
 
 TEXT = """(float[N,8,8,8] x) => (float[N,10] y)
 <float[16,8,3,3] k1, float[16] b1, float[16,16,3,3] k2, float[16] b2, float[16,10] w, float[10] b>
@@ -76,6 +81,17 @@ def test_the_least_damage_within_a_time(net: Path, tmp_path: Path) -> None:
     damages = report.scan.damages()
     (low,) = [name for name, bits in chosen.bits.items() if bits == 4]
     assert low == min(names, key=lambda n: damages[n][4] - damages[n][8])
+
+
+def test_what_was_chosen_can_be_placed() -> None:
+    rules = load_profile("cpu").quantize
+    assert rules is not None
+    model = FuseBatchNorm()(prepared(model_of(TEXT)), Context())
+    names = [node.name or "" for node in model.graph if node.op_type in ("Conv", "Gemm")]
+    allocation = Allocation(dict(zip(names, (FLOAT, 4, 8), strict=True)), 0.0, 0.0)
+    assert floats_of(allocation) == (names[0],)
+    placed = with_bits(place(model, rules, exclude=floats_of(allocation)), allocation)
+    assert {w.readers[0][0]: w.bits for w in placed.weights} == {names[1]: 4, names[2]: 8}
 
 
 def test_rounded_inputs_do_more(net: Path) -> None:
