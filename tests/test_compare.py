@@ -241,6 +241,13 @@ def test_every_tensor_by_hand() -> None:
     assert report.only_first == report.only_second == report.reshaped == ()
 
 
+def test_two_quantised_models_are_compared_name_by_name() -> None:
+    b = quantised(model_of(TWO), STEPS)
+    report = compare_tensors(b, b, data={"x": X})
+    assert {t.snr_db for t in report.tensors} == {math.inf}
+    assert {t.name for t in report.tensors} == {"x_dq", "a", "s", "h", "h_dq", "y"}
+
+
 def test_little_memory_gives_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
     a = model_of(TWO)
     b = quantised(a, STEPS)
