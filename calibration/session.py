@@ -63,6 +63,8 @@ def open_session(
     if threads is not None:
         options.intra_op_num_threads = threads
     options.log_severity_level = _QUIET
+    # Sessions run in turns here: threads that spin for more work would hold up the next one.
+    options.add_session_config_entry("session.intra_op.allow_spinning", "0")
     providers = ["CPUExecutionProvider"]
     weights = [v.const_value for v in model.graph.initializers.values()]
     if sum(tensor.nbytes for tensor in weights if tensor is not None) < _MAPPED_BYTES:

@@ -14,9 +14,11 @@ from typing import Any, Protocol, TypeVar
 import numpy as np
 import onnx_ir as ir
 from numpy.typing import NDArray
+from onnx_ir.passes.common import ShapeInferencePass
 
 from edgec.calibration.moments import Run, runner
 from edgec.graph.trace import captured
+from edgec.model import copied
 
 Array = NDArray[Any]
 Feeds = Mapping[str, Array]
@@ -65,11 +67,15 @@ class Parts:
             stops: Nodes before which cuts may lie, such as its products.
             most: The most parts.
         """
-        self._model = model
+        self._model = model = _with_shapes(model)
         nodes = list(model.graph)
         alive = _alive(model, nodes)
-        wanted = set(stops)
-        places = [i for i, n in enumerate(nodes) if i and n in wanted and _cuts_tensors(alive[i])]
+        wanted = {stop.outputs[0].name for stop in stops}
+        places = [
+            i
+            for i, n in enumerate(nodes)
+            if i and n.outputs[0].name in wanted and _cuts_tensors(alive[i])
+        ]
         size = -(-(len(places) + 1) // most)
         windows = [places[i : i + size] for i in range(size - 1, len(places), size)]
         cuts = [0, *(min(w, key=lambda i: len(alive[i])) for w in windows), len(nodes)]
@@ -102,11 +108,14 @@ class Parts:
         """A function from the values at one border to those at another, of `model` or a variant.
 
         Args:
-            model: Has the values of both borders.
+            model: Has the values of both borders; those of the first get the types known here.
             start, stop: The borders.
             like: Values at the first border; they tell types that the model does not state.
         """
-        untyped = {v: a for v, a in like.items() if v in self.borders[start]}
+        known, values = values_of(self._model), values_of(model)
+        for name in self.borders[start]:
+            values[name].type, values[name].shape = known[name].type, known[name].shape
+        untyped = {name: array for name, array in like.items() if not _holds(known[name], array)}
         return runner(model, self.borders[start], self.borders[stop], untyped)
 
 
@@ -150,15 +159,27 @@ def _together(
     yield from ((variant, own) for (variant, _), own in zip(variants, meters, strict=True))
 
 
+def _with_shapes(model: ir.Model) -> ir.Model:
+    """A copy with the shapes that can be told: ONNX Runtime arranges memory by them."""
+    return ShapeInferencePass()(copied(model)).model
+
+
+def _holds(value: ir.Value, array: Array) -> bool:
+    """Whether a type is known, and true: files may keep shapes of the batch they were made with."""
+    if value.type is None or value.shape is None or len(value.shape) != array.ndim:
+        return False
+    return all(d == n for d, n in zip(value.shape, array.shape, strict=True) if isinstance(d, int))
+
+
 def _alive(model: ir.Model, nodes: Sequence[ir.Node]) -> list[list[ir.Value]]:
     """For every place before a node, and the end: values made before it and read from it on."""
     made: dict[ir.Value, int] = dict.fromkeys(model.graph.inputs, 0)
     last: dict[ir.Value, int] = {}
     for place, node in enumerate(nodes):
-        for value in (*node.inputs, *captured(node)):
-            if value is not None and value in made:
-                last[value] = place
-        made |= dict.fromkeys(node.outputs, place + 1)
+        read = [v for v in (*node.inputs, *captured(node)) if v in made]
+        last |= {value: place for value in read if value is not None}
+        if read:  # what depends on no input is computed wherever it is read
+            made |= dict.fromkeys(node.outputs, place + 1)
     last |= {value: len(nodes) for value in model.graph.outputs if value in made}
     alive: list[list[ir.Value]] = [[] for _ in range(len(nodes) + 1)]
     for value, end in last.items():

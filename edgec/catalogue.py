@@ -15,6 +15,7 @@ from edgec.passes.names import NameNodes
 from edgec.passes.prune.allocate import ALLOCATORS
 from edgec.passes.prune.criteria import CRITERIA
 from edgec.passes.prune.prune import Prune
+from edgec.passes.quantize.sensitivity import METHODS
 from edgec.passes.repair import REPAIRS
 from edgec.passes.sequences import SplitSequences
 from edgec.passes.states import ZeroStates
@@ -45,6 +46,7 @@ def catalogue() -> dict[str, dict[str, str]]:
             name: (f.__doc__ or "").splitlines()[0].rstrip(".") for name, f in ALLOCATORS.items()
         },
         "repairs": {name: repair.summary for name, repair in REPAIRS.items()},
+        "sensitivities": dict(METHODS),
     }
 
 

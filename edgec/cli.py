@@ -304,6 +304,7 @@ def _widths(_: click.Context, __: click.Parameter, text: str) -> tuple[int, ...]
     help="error (noise over signal of the outputs), kl (of classes), top1 or "
     "package.module:function.",
 )
+@click.option("--activations", is_flag=True, help="Round what a layer reads with its weight.")
 @click.option("--samples", type=click.IntRange(1), help="At most so many.  [default: 64]")
 @click.option(
     "--resume", metavar="FILE", help="Keep results in FILE, and compute none that is there."

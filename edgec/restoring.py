@@ -189,7 +189,10 @@ def _mismatch(own: Array | None, rounded: Array, value: ir.Value) -> str:
     if own.shape != rounded.shape:
         return f"has shape {list(own.shape)} in the first model"
     step = _step(value, own.ndim)
-    inside = np.clip(own, rounded.min() - step, rounded.max() + step)
+    # Of a channel that was clipped, the ends are among its rounded weights.
+    axes = tuple(axis for axis, size in enumerate(step.shape) if size == 1) or None
+    ends = (rounded.min(axes, keepdims=True) - step, rounded.max(axes, keepdims=True) + step)
+    inside = np.clip(own, *ends)
     far = np.abs(inside - rounded) > 1.001 * step
     return "is not what the first model's weight rounds to" if far.any() else ""
 

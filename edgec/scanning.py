@@ -9,7 +9,9 @@ from typing import Any
 import onnx_ir as ir
 
 from edgec.budget import Budget
-from edgec.calibration.data import DataSpec, load_data
+from edgec.calibration.data import Data, DataSpec, load_data
+from edgec.calibration.grid import Grid
+from edgec.calibration.ranges import observe, ranges_of
 from edgec.errors import UsageError
 from edgec.feeds import fix_shapes_by_sample, input_types
 from edgec.foreign import translated
@@ -27,11 +29,16 @@ from edgec.passes.quantize.bits import (
     up_to,
     within,
 )
+from edgec.passes.quantize.opset import raise_opset
 from edgec.passes.quantize.place import place
+from edgec.passes.quantize.placement import Placement
 from edgec.passes.quantize.sensitivity import Scan, scan
 from edgec.preparing import prepared
 from edgec.report import finite
 from edgec.targets import load_profile
+
+_PAIRS = 13  # the operator set from which on all that is quantised today has its operators
+_OBSERVER = "mse"
 
 
 @dataclass(frozen=True)
@@ -79,6 +86,7 @@ def quantize_scan(
     bits: Sequence[int] = (8, 4),
     method: str = "output",
     metric: str = "error",
+    activations: bool = False,
     samples: int | None = None,
     resume: str | None = None,
     inputs: Mapping[str, Sequence[int]] | None = None,
@@ -94,6 +102,7 @@ def quantize_scan(
         data: Samples, labelled ones if the metric wants labels.
         target: Its rules say which layers are quantised.
         bits, method, metric, samples, resume: See `edgec.passes.quantize.sensitivity.scan`.
+        activations: Whether what a layer reads is rounded with its weight, as the target does it.
         inputs: Concrete shapes for symbolic inputs.
         size: Bound on the bytes of all weights, as a kept ratio or absolute (`0.2`, `4MB`).
         latency: Bound on the milliseconds of the layers in `latencies`.
@@ -117,11 +126,14 @@ def quantize_scan(
     if samples_of is not None:
         fix_shapes_by_sample(original, samples_of)
     ready = FuseBatchNorm()(prepared(original), Context())
+    if activations:
+        ready = raise_opset(ready, _PAIRS)
     placement = place(ready, rules)
     with translated("the model"):
+        grids = _grids(ready, placement, samples_of) if activations else None
         found = scan(
             ready, placement, samples_of, bits=bits, method=method, metric=metric,
-            scheme=rules.weights, samples=samples, resume=resume,
+            grids=grids, samples=samples, resume=resume,
         )  # fmt: skip
     damages = damages_of(found)
     times = None if latencies is None else read_latencies(latencies, found)
@@ -139,6 +151,14 @@ def quantize_scan(
         rest = whole - sum(4 * layer.params for layer in found.layers)
         allocation = within(damages, costs, budget.bound(whole) - rest, f"--size {budget}")
     return ScanReport(found, placement.floats, allocation, "ms" if times else "bytes")
+
+
+def _grids(model: ir.Model, placement: Placement, data: Data | None) -> dict[str, Grid]:
+    """The grids of the activations, as the quantise pass finds them."""
+    if data is None:
+        raise UsageError("--activations", "needs samples", "give --data")
+    seen = observe(model, [point.value for point in placement.points], data)
+    return ranges_of(seen, _OBSERVER, placement.rules.activations, placement.tied)
 
 
 def _check_bounds(

@@ -151,7 +151,7 @@ def activations(first: ir.Model, second: ir.Model) -> list[_Match]:
         op = "input" if node is None else node.op_type
         if name in there and not (name in rounded and absorbed(value, there[name])):
             found.append(_Match("value", name, name, op))
-        if name in rounded and rounded[name] != name:
+        if name in rounded and rounded[name] not in here:  # else by that name, as a value
             found.append(_Match("rounded", name, rounded[name], op))
     return found
 

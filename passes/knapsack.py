@@ -57,7 +57,7 @@ def knapsack(
     if bins is not None:
         cheapest = [own.min() for own in costs]
         room = budget - sum(cheapest)
-        if room > 0:
+        if room > max(_ROUNDING * _size(costs), bins * np.finfo(np.float64).tiny):
             scale = bins / room
             extra = (own - low for own, low in zip(costs, cheapest, strict=True))
             costs, budget = [np.ceil(own * scale - 1e-9) for own in extra], bins
@@ -99,11 +99,12 @@ def _rests(values: Sequence[Floats], costs: Sequence[Floats]) -> list[_Rest]:
     hulls = [
         _hull(own_values, own_costs) for own_values, own_costs in zip(values, costs, strict=True)
     ]
-    steps = [
-        (gain / price, number, price, gain)
-        for number, (cost, value) in enumerate(hulls)
-        for price, gain in zip(np.diff(cost), np.diff(value), strict=True)
-    ]
+    with np.errstate(over="ignore"):  # a step that costs next to nothing comes first
+        steps = [
+            (gain / price, number, price, gain)
+            for number, (cost, value) in enumerate(hulls)
+            for price, gain in zip(np.diff(cost), np.diff(value), strict=True)
+        ]
     steps.sort(key=lambda step: -step[0])
     owner = np.asarray([step[1] for step in steps], np.int64)
     prices, gains = (np.asarray([step[i] for step in steps], np.float64) for i in (2, 3))

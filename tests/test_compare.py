@@ -241,6 +241,13 @@ def test_every_tensor_by_hand() -> None:
     assert report.only_first == report.only_second == report.reshaped == ()
 
 
+def test_two_quantised_models_are_compared_name_by_name() -> None:
+    b = quantised(model_of(TWO), STEPS)
+    report = compare_tensors(b, b, data={"x": X})
+    assert {t.snr_db for t in report.tensors} == {math.inf}
+    assert {t.name for t in report.tensors} == {"x_dq", "a", "s", "h", "h_dq", "y"}
+
+
 def test_little_memory_gives_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
     a = model_of(TWO)
     b = quantised(a, STEPS)
@@ -328,6 +335,27 @@ def test_restoring_one_layer_by_hand() -> None:
         assert (row.op, row.bypassed, row.kept) == ("MatMul", ("input", "weight"), {})
 
 
+def test_a_pair_that_several_layers_read() -> None:
+    """What a layer reads unrounded may lie far before it in the graph."""
+    a = model_of(
+        """(float[N,8] x) => (float[N,4] y) <float[8,8] v, float[8,4] w, float[8,4] u> {
+          p = MatMul(x, v)  q = MatMul(p, w)  r = MatMul(x, u)  y = Add(q, r) }"""
+    )
+    b = model_of(
+        """(float[N,8] x) => (float[N,4] y)
+        <float[8,8] v, float[8,4] w, float[8,4] u, float s = {0.05}, int8 z = {0}> {
+          x1 = QuantizeLinear(x, s, z)  x2 = DequantizeLinear(x1, s, z)  p = MatMul(x2, v)
+          p1 = QuantizeLinear(p, s, z)  p2 = DequantizeLinear(p1, s, z)  q = MatMul(p2, w)
+          r = MatMul(x2, u)  y = Add(q, r) }"""
+    )
+    w = floats(a)
+    target = X @ w["v"] @ w["w"] + X @ w["u"]
+    rest = rounded(rounded(X, 0.05) @ w["v"], 0.05) @ w["w"]
+    (row,) = [r for r in restorations(a, b, data={"x": X}) if r.name == "r"]
+    assert row.bypassed == ("input",)
+    assert row.snr_db == pytest.approx(snr(target, rest + X @ w["u"]), abs=0.1)
+
+
 def test_a_weight_of_another_layer_is_not_put_in() -> None:
     """A weight that was scaled or folded on the way is no rounding of the original's."""
     a = model_of(TWO)
@@ -344,6 +372,23 @@ def test_a_clipped_weight_is_put_in() -> None:
     (row,) = [r for r in restorations(a, b, data={"x": X}) if r.name == "y"]
     assert np.abs(floats(a)["w"]).max() > 2 * 0.002 * 127
     assert row.bypassed == ("input", "weight")
+
+
+def test_a_weight_with_channels_clipped_is_put_in() -> None:
+    a = model_of(TWO)
+    w = floats(a)["w"]
+    steps = (np.abs(w).max(0) / 127 * np.asarray([1, 0.5, 1, 0.3])).astype(np.float32)
+    b = quantised(a, {"v": 0.02, "w": 1.0})
+    node = values_of(b)["w_dq"].producer()
+    assert node is not None
+    integers = np.clip(np.rint(w / steps), -127, 127).astype(np.int8)
+    zeros = constant(b, "own zeros", np.zeros(4, np.int8))
+    for i, value in enumerate(
+        (constant(b, "own integers", integers), constant(b, "own steps", steps), zeros)
+    ):
+        node.replace_input_with(i, value)
+    (row,) = [r for r in restorations(a, b, data={"x": X}) if r.name == "y"]
+    assert (row.bypassed, row.kept) == (("input", "weight"), {})
 
 
 def test_nothing_quantised_to_restore() -> None:

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -19,6 +19,7 @@ import numpy as np
 from edgec.document import read_json
 from edgec.errors import BudgetError, UsageError
 from edgec.passes.knapsack import knapsack
+from edgec.passes.quantize.placement import Placement
 from edgec.passes.quantize.sensitivity import BITS, Layer, Scan
 
 FLOAT = 32
@@ -103,6 +104,23 @@ def _solved(
     bits = {layer: own[i] for (layer, own), i in zip(options.items(), chosen, strict=True)}
     total = [sum(table[layer][b] for layer, b in bits.items()) for table in (damages, costs)]
     return Allocation(bits, *total)
+
+
+def with_bits(placement: Placement, allocation: Allocation) -> Placement:
+    """The placement with the chosen bits; place it without `floats_of` first.
+
+    Layers that the allocation does not know keep the bits they had.
+    """
+    weights = tuple(
+        replace(weight, bits=allocation.bits.get(weight.readers[0][0], weight.bits))
+        for weight in placement.weights
+    )
+    return replace(placement, weights=weights)
+
+
+def floats_of(allocation: Allocation) -> tuple[str, ...]:
+    """The layers that stay as they are: what `place` is to exclude."""
+    return tuple(layer for layer, bits in allocation.bits.items() if bits == FLOAT)
 
 
 def read_latencies(path: str | Path, scan: Scan) -> dict[str, dict[int, float]]:

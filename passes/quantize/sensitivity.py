@@ -126,7 +126,7 @@ def scan(
         bits: The precisions tried.
         method: One of METHODS.
         metric: See `Yardstick`.
-        scheme: Of the weights, but for the bits; symmetric and signed if not given.
+        scheme: Of the weights, but for the bits; that of the placement's rules if not given.
         fit: How the grids of the weights are found, one of WEIGHT_METHODS.
         grids: Activation → its grid. If given, a layer's inputs are rounded with its weight.
         samples: At most so many are used.
@@ -143,7 +143,7 @@ def scan(
         raise UsageError(f"--method {method}", "needs samples", "give --data, or take 'zd'")
     job = _Job(
         model, placement, layers, data, tuple(dict.fromkeys(bits)), method, metric,
-        scheme or Scheme(), fit, dict(grids or {}), samples, Journal(resume),
+        scheme or placement.rules.weights, fit, dict(grids or {}), samples, Journal(resume),
     )  # fmt: skip
     if method == "output":
         rows, silent = list(job.by_output()), {}

@@ -15,7 +15,6 @@ from edgec.calibration.sources import Array
 from edgec.calibration.variants import Parts
 from edgec.errors import UsageError, VerificationError
 
-END_METRICS = ("error", "kl", "top1")
 _SAMPLES = 64
 _BATCH = 8
 
@@ -41,6 +40,7 @@ class Yardstick:
         self.name, self.samples = name, samples
         self._model, self._data = model, data
         self._labelled = name not in ("error", "kl")
+        self._metric = find_metric(name) if self._labelled and name != "top1" else TOP1
         targets: list[Feeds] = []
         labels: list[Array] = []
         for feeds, own in self._pairs():
@@ -83,13 +83,12 @@ class Yardstick:
             node = outputs[0].producer()
             softmax = node is not None and node.op_type == "Softmax"
             return lambda: Divergence(targets, softmax)
-        metric = TOP1 if self.name == "top1" else find_metric(self.name)
-        reference = Loss(metric, labels)
+        reference = Loss(self._metric, labels)
         for number, outputs_of in enumerate(targets):
             reference.add(number, outputs_of)
         before = -reference.damage
         targets.clear()
-        return lambda: Loss(metric, labels, before)
+        return lambda: Loss(self._metric, labels, before)
 
 
 def _check_finite(outputs: Feeds) -> None:

@@ -12,7 +12,7 @@ from zoo import feeds_of, model_of, run
 from zoo.patterns import PATTERNS
 from zoo.random_graphs import random_model
 
-from edgec.calibration.moments import weighted_layers
+from edgec.calibration.moments import runner, weighted_layers
 from edgec.calibration.variants import Parts, Variant, put_constant, sweep, values_of
 from edgec.model import copied
 
@@ -113,13 +113,46 @@ def test_cuts_lie_where_few_values_are_alive() -> None:
 
 def test_nested_graphs_read_over_a_cut() -> None:
     model = model_of(
-        """(float[1,4] x, bool k) => (y) <float[4,4] a, float[4,4] b> {
+        """(float[1,4] x, bool k) => (y) <float[4,4] a, float[4,4] b, float[4,4] c> {
           h = MatMul(x, a)
           g = MatMul(h, b)
-          y = If(k) <then_branch = t () => (float[1,4] u) { u = Add(h, g) },
-                     else_branch = e () => (float[1,4] v) { v = Sub(h, g) }> }"""
+          f = MatMul(g, c)
+          y = If(k) <then_branch = t () => (float[1,4] u) { u = Add(h, f) },
+                     else_branch = e () => (float[1,4] v) { v = Sub(h, f) }> }"""
     )
     feeds = {"x": np.ones((1, 4), np.float32), "k": np.asarray(True)}
     parts = Parts(model, weighted_layers(model), 100)
-    assert len(parts) == 2
-    np.testing.assert_allclose(parts.run(feeds, 0, 2)["y"], run(model, feeds)[0], rtol=1e-5)
+    assert len(parts) == 3
+    np.testing.assert_allclose(parts.run(feeds, 0, 3)["y"], run(model, feeds)[0], rtol=1e-5)
+
+
+def test_what_depends_on_no_input_crosses_no_cut() -> None:
+    """ONNX Runtime's quantiser writes every weight's DequantizeLinear before all else."""
+    model = model_of(
+        """(float[N,4] x) => (float[N,4] y)
+        <float[4,4] a, float[4,4] b, float s = {0.5}, int8[4,4] i = {1, 2, 3, 4, 5, 6, 7, 8, 9, 10,
+         11, 12, 13, 14, 15, 16}> {
+          w = DequantizeLinear(i, s)  h = MatMul(x, a)  g = MatMul(h, b)  y = MatMul(g, w) }"""
+    )
+    products = [node for node in model.graph if node.op_type == "MatMul"]
+    parts = Parts(model, products, 100)
+    assert len(parts) == 4  # one of them is empty but for the weight
+    assert not any("w" in border for border in parts.borders)
+    feeds = {"x": np.ones((2, 4), np.float32)}
+    whole = runner(model, ["x"], ["y"])  # fused with the weight, it is another kernel than `run`'s
+    np.testing.assert_allclose(parts.run(feeds, 0, 4)["y"], whole(feeds)["y"], rtol=1e-5)
+
+
+def test_stale_shapes_are_not_believed() -> None:
+    """A file may tell the shapes of the batch it was exported with, though its input is open."""
+    model = model_of(
+        """(float[N,4] x, int64[2] s) => (float[N,4] y) <float[4,4] a, float[4,4] b> {
+          h = MatMul(x, a)  r = Reshape(h, s)  y = MatMul(r, b) }"""
+    )
+    told = values_of(model)["r"]
+    told.type, told.shape = ir.TensorType(ir.DataType.FLOAT), ir.Shape([1, 4])
+    parts = Parts(model, weighted_layers(model), 100)
+    assert parts.borders[1] == ("r",)
+    for size in (3, 2):
+        feeds = {"x": np.ones((size, 4), np.float32), "s": np.asarray([size, 4])}
+        assert parts.run(feeds, 0, 2)["y"].shape == (size, 4)
