@@ -19,6 +19,7 @@ from edgec.graph.cost import is_weight
 from edgec.model import load
 from edgec.passes.base import Context
 from edgec.passes.fuse import FuseBatchNorm
+from edgec.passes.opset import RaiseOpset
 from edgec.passes.quantize.bits import (
     FLOAT,
     Allocation,
@@ -29,7 +30,6 @@ from edgec.passes.quantize.bits import (
     up_to,
     within,
 )
-from edgec.passes.quantize.opset import raise_opset
 from edgec.passes.quantize.place import place
 from edgec.passes.quantize.placement import Placement
 from edgec.passes.quantize.sensitivity import Scan, scan
@@ -127,7 +127,7 @@ def quantize_scan(
         fix_shapes_by_sample(original, samples_of)
     ready = FuseBatchNorm()(prepared(original), Context())
     if activations:
-        ready = raise_opset(ready, _PAIRS)
+        ready = RaiseOpset(_PAIRS)(ready, Context())
     placement = place(ready, rules)
     with translated("the model"):
         grids = _grids(ready, placement, samples_of) if activations else None
