@@ -82,7 +82,7 @@ def build(
         return stages.report(job, loaded, prepared)
     pruned = stages.prune(job, loaded, prepared)
     repaired = stages.repair(job, loaded, pruned.cut)
-    finished = stages.finish(job, repaired)
+    finished = stages.finish(job, loaded, repaired)
     path = None if output is None else Path(output)
     with (
         tempfile.TemporaryDirectory() as scratch,

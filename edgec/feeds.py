@@ -11,6 +11,7 @@ import onnx_ir as ir
 from numpy.typing import NDArray
 
 from edgec.calibration.data import Data
+from edgec.calibration.moments import Batches
 from edgec.errors import UsageError
 from edgec.model_inputs import fix_input_shapes, given_shapes, input_shapes, other_shapes
 
@@ -40,7 +41,7 @@ def fix_shapes_by_sample(model: ir.Model, data: Data) -> None:
 
 
 def sample_feeds(
-    model: ir.Model, data: Data | None, seed: int, *, batch: int = 4
+    model: ir.Model, data: Batches | None, seed: int, *, batch: int = 4
 ) -> dict[str, NDArray[Any]]:
     """One batch for every input: the first of `data`, or random values of the declared types.
 
@@ -51,7 +52,7 @@ def sample_feeds(
         feeds = next(data.batches(batch), None)
         if feeds is None:
             raise UsageError("data", "holds fewer samples than one batch", "give more samples")
-        return feeds
+        return dict(feeds)
     return random_feeds(model, input_shapes(model, default_batch=batch), seed)
 
 

@@ -16,7 +16,8 @@ from edgec.calibration.moments import runner
 from edgec.calibration.observers import OBSERVERS
 from edgec.devices.measure import PRESETS
 from edgec.errors import UnsupportedError, UsageError
-from edgec.passes.quantize.formats import CALIBS, FORMATS, ROUNDINGS
+from edgec.passes.quantize.formats import ACTIVATIONS, ALL, CALIBS, FORMATS, SYNTHETIC
+from edgec.passes.quantize.rounding import ROUNDINGS
 from edgec.passes.repair import REPAIRS
 from edgec.recipe import Recipe
 from edgec.suggest import check_known
@@ -74,14 +75,17 @@ def check_quantisation(recipe: Recipe, target: Target, data: object) -> None:
         UnsupportedError: The target has no rules for integers.
     """
     word = recipe.quantize
+    if word is not None:
+        check_known(f"--quantize {word}", word, FORMATS)
+    taken = FORMATS[word].takes if word is not None else ()
+    fresh = Recipe()
+    for name in ACTIVATIONS:
+        if name not in taken and getattr(recipe, name) != getattr(fresh, name):
+            option = f"--{name.replace('_', '-')}"
+            fact = "needs --quantize int8" if word is None else f"means nothing to {word}"
+            raise UsageError(option, fact, f"leave {option} away, or take --quantize int8")
     if word is None:
-        fresh = Recipe()
-        for name in ("observer", "calib", "calib_samples", "rounding", "keep_float"):
-            if getattr(recipe, name) != getattr(fresh, name):
-                option = f"--{name.replace('_', '-')}"
-                raise UsageError(option, "needs --quantize", f"leave {option} away, or quantise")
         return
-    check_known(f"--quantize {word}", word, FORMATS)
     check_known(f"--observer {recipe.observer}", recipe.observer, OBSERVERS)
     check_known(f"--calib {recipe.calib}", recipe.calib, CALIBS)
     check_known(f"--rounding {recipe.rounding}", recipe.rounding, ROUNDINGS)
@@ -92,15 +96,20 @@ def check_quantisation(recipe: Recipe, target: Target, data: object) -> None:
             f"has no rules for {word}",
             "take another --target, or add a [quantize] table to its profile",
         )
-    if kind.needs_data and data is None and recipe.calib != "synthetic":
+    if kind.needs_data and data is None and recipe.calib != SYNTHETIC:
         raise UsageError(
             f"--quantize {word}",
             "needs to see activations, and no data was given",
             "give --data with samples that the network is meant for (some hundreds), or --calib "
             "synthetic, which fits inputs to the BatchNorm statistics",
         )
-    if data is not None and recipe.calib == "synthetic":
+    if data is not None and recipe.calib == SYNTHETIC:
         raise UsageError("--calib synthetic", "is given with --data", "leave one of them away")
+    if recipe.calib == ALL and recipe.calib_samples is not None:
+        raise UsageError(
+            f"--calib-samples {recipe.calib_samples}", "says how many, not which",
+            "say --calib first, or another selection",
+        )  # fmt: skip
 
 
 def check_place(

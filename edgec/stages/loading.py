@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from edgec import bundle
 from edgec.calibration.data import Data, DataSpec, load_data
 from edgec.calibration.evaluate import Metric, find_metric
+from edgec.calibration.moments import Batches
 from edgec.feeds import check_sizes, fix_shapes_by_sample, input_types, sample_feeds
 from edgec.graph.cost import Totals, count
 from edgec.graph.facts import facts_of
@@ -52,9 +53,14 @@ class Loaded:
     metric: Metric
     seed: int
 
-    def feeds(self, batch: int = 4) -> dict[str, NDArray[Any]]:
-        """Inputs to run original and result on; `batch` counts where the model leaves it open."""
-        return dict(sample_feeds(self.model, self.data, self.seed, batch=batch))
+    def feeds(self, batch: int = 4, data: Batches | None = None) -> dict[str, NDArray[Any]]:
+        """Inputs to run original and result on.
+
+        Args:
+            batch: Their number, where the model leaves it open.
+            data: Samples to take them from; those that were loaded if not given.
+        """
+        return dict(sample_feeds(self.model, data or self.data, self.seed, batch=batch))
 
 
 def load(

@@ -54,12 +54,12 @@ def lower(job: Job, loaded: Loaded, finished: Finished, folder: Path, scratch: P
         scratch: For those of the original.
     """
     with job.phase("lower"):
-        feeds = loaded.feeds()
+        feeds = loaded.feeds(data=finished.seen)
         folder.mkdir(exist_ok=True)
         result = _lower_result(job, finished.model, folder)
         check = (
             check_artifact(finished.before, result.runner, feeds)
-            if finished.record is None
+            if finished.summary is None
             else check_quantised(result.runner, finished.model, finished.before, feeds)
         )
         # Make room for the original. A graph is a cycle: only the collector frees its weights.

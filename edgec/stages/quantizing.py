@@ -3,17 +3,29 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from typing import Any
 
+import numpy as np
 import onnx_ir as ir
+from numpy.typing import NDArray
 
-from edgec.budget import plural
+from edgec.calibration.data import Data
+from edgec.calibration.moments import runner
+from edgec.calibration.selection import Selected, divergence, select
+from edgec.calibration.synthetic import Synthetic, synthetic
 from edgec.graph.cost import Totals
-from edgec.model import load
+from edgec.model import copied, load
+from edgec.passes.base import Pass
 from edgec.passes.fuse import FuseBatchNorm
-from edgec.passes.quantize.formats import FORMATS, Options
-from edgec.passes.quantize.quantize import QuantizeRecord
+from edgec.passes.quantize.formats import ALL, FORMATS, SYNTHETIC, Options, Summary
+from edgec.recipe import Recipe
 from edgec.stages.job import Job
+from edgec.stages.loading import Loaded
 from edgec.stages.repairing import Repaired
+
+_ENOUGH = 128  # samples that a selection chooses where no number is given
+_JUDGED_ON = 32
+Samples = Data | Selected | Synthetic
 
 
 @dataclass(frozen=True)
@@ -23,38 +35,82 @@ class Finished:
     Attributes:
         model: The graph.
         before: The repaired network, from which it was made.
-        record: What was quantised; None if nothing was.
         totals: What the result costs: the bytes of its weights are those of the integers.
+        summary: What was quantised; None if nothing was.
+        seen: The samples that activations were observed on, if any were.
     """
 
     model: ir.Model
     before: ir.Model
     totals: Totals
-    record: QuantizeRecord | None = None
+    summary: Summary | None = None
+    seen: Samples | None = None
+
+    def to_json(self, recipe: Recipe) -> dict[str, Any] | None:
+        """For the manifest."""
+        if self.summary is None or recipe.quantize is None:
+            return None
+        return {
+            "numbers": recipe.quantize,
+            "options": {name: getattr(recipe, name) for name in FORMATS[recipe.quantize].takes},
+            "samples": None if self.seen is None else self.seen.describe(),
+            "summary": self.summary.text,
+            "floats": dict(self.summary.floats),
+        }
 
 
-def finish(job: Job, repaired: Repaired) -> Finished:
+def finish(job: Job, loaded: Loaded, repaired: Repaired) -> Finished:
     """Folds BatchNormalization, and quantises where that is asked for."""
     model = FuseBatchNorm()(load(repaired.model), job.context)
-    word = job.recipe.quantize
+    word, recipe = job.recipe.quantize, job.recipe
     if word is None:
         return Finished(model, repaired.model, repaired.totals)
     with job.phase("quantise"):
-        recipe = job.recipe
-        step = FORMATS[word].make(
+        kind = FORMATS[word]
+        step = kind.make(
             Options(
                 job.target.profile.quantize, recipe.observer, recipe.rounding, recipe.keep_float,
-                recipe.calib_samples,
+                keep=True,
             )
         )  # fmt: skip
-        model = step(model, job.context)
-        record: QuantizeRecord = job.context.records[step.name]
-        job.say(
-            f"{word} · {record.observer}, {plural(record.samples, 'sample')} · "
-            f"{record.quantised} of {plural(record.products, 'layer')} in integers"
-        )
-        for note in record.notes:
+        data = _samples(job, loaded, repaired.model, model, step) if kind.needs_data else None
+        context = replace(job.context, data=data)
+        model = step(model, context)
+        summary = kind.told(context.records[step.name])
+        job.say(f"{word} · {summary.text}")
+        for note in summary.notes:
             job.note(note)
     stored = [v.const_value for v in model.graph.initializers.values()]
     size = sum(tensor.nbytes for tensor in stored if tensor is not None)
-    return Finished(model, repaired.model, replace(repaired.totals, size=size), record)
+    return Finished(model, repaired.model, replace(repaired.totals, size=size), summary, data)
+
+
+def _samples(job: Job, loaded: Loaded, repaired: ir.Model, folded: ir.Model, step: Pass) -> Samples:
+    """The samples that activations are observed on."""
+    how, count = job.recipe.calib, job.recipe.calib_samples
+    if how == SYNTHETIC:
+        made = synthetic(repaired, count or _ENOUGH, seed=job.recipe.seed)
+        for note in made.describe()["notes"]:
+            job.note(note)
+        return made
+    data = loaded.data
+    assert data is not None
+    if how == ALL:
+        return data
+
+    def score(chosen: Selected) -> float:
+        """How far the network that is quantised on these samples moves on fixed others."""
+        context = replace(job.context, data=chosen, records={}, done=[])
+        return float(divergence(original, _outputs(step(copied(folded), context), data)))
+
+    original = _outputs(folded, data) if how == "kl" else np.zeros(0)
+    return select(
+        data, count or _ENOUGH, how, seed=job.recipe.seed, model=loaded.model, score=score
+    )
+
+
+def _outputs(model: ir.Model, data: Data) -> NDArray[Any]:
+    """The first output on the first samples."""
+    inputs = [v.name or "" for v in model.graph.inputs]
+    name = model.graph.outputs[0].name or ""
+    return runner(model, inputs, [name])(next(data.batches(_JUDGED_ON)))[name]

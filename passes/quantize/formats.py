@@ -2,12 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from typing import Any
 
+from edgec.calibration.selection import SELECTIONS
 from edgec.passes.base import Pass
-from edgec.passes.quantize.quantize import Quantize
+from edgec.passes.quantize.halves import Halve
+from edgec.passes.quantize.quantize import Quantize, QuantizeRecord
 from edgec.passes.quantize.rules import QuantizeRules
+from edgec.passes.quantize.weight_only import WeightOnly
+
+ALL, SYNTHETIC = "all", "synthetic"
+CALIBS = (ALL, *SELECTIONS, SYNTHETIC)
+"""Where the samples come from that activations are observed on."""
 
 
 @dataclass(frozen=True)
@@ -18,14 +26,29 @@ class Options:
         rules: The target's; None: it has none.
         observer, rounding: Words of their tables.
         keep_float: Patterns of node names.
-        samples: How many samples to look at; None: all.
+        keep: Whether what was observed is kept for the next time.
     """
 
     rules: QuantizeRules | None
     observer: str
     rounding: str
     keep_float: tuple[str, ...]
-    samples: int | None
+    keep: bool = False
+
+
+@dataclass(frozen=True)
+class Summary:
+    """What a pass did, alike for all of them.
+
+    Attributes:
+        text: One line.
+        floats: Node → why it is as it was.
+        notes: What a reader has to know.
+    """
+
+    text: str
+    floats: Mapping[str, str]
+    notes: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -34,27 +57,66 @@ class Format:
 
     Attributes:
         summary: What it does, in one line.
+        make: The pass.
+        told: What the pass recorded.
         needs_data: Whether activations must be seen.
         needs_rules: Whether the target must have rules for it.
-        make: The pass.
+        takes: Fields of the recipe that it heeds.
     """
 
     summary: str
-    needs_data: bool
-    needs_rules: bool
     make: Callable[[Options], Pass]
+    told: Callable[[Any], Summary]
+    needs_data: bool = False
+    needs_rules: bool = False
+    takes: tuple[str, ...] = ()
 
 
-def _int8(options: Options) -> Pass:
+def _integers(options: Options) -> Pass:
     assert options.rules is not None
     return Quantize(
-        options.rules, options.observer, options.rounding, options.keep_float, options.samples
+        options.rules, options.observer, options.rounding, options.keep_float, keep=options.keep
     )
 
 
-FORMATS: dict[str, Format] = {
-    "int8": Format("weights and activations in 8 bits, by the target's rules", True, True, _int8),
-}
+def _of_integers(record: QuantizeRecord) -> Summary:
+    layers = f"{record.quantised} of {record.products} layers in integers"
+    samples = f"{record.samples} sample{'s' * (record.samples != 1)}"
+    return Summary(f"{record.observer}, {samples} · {layers}", record.floats, record.notes)
 
-CALIBS = ("all", "synthetic")
-ROUNDINGS = ("nearest",)
+
+def _of_halves(record: Mapping[str, Any]) -> Summary:
+    casts = f"{record['casts']} cast{'s' * (record['casts'] != 1)}"
+    return Summary(f"{record['nodes']} nodes in {record['format']}, {casts}", record["islands"])
+
+
+def _of_weights(record: Mapping[str, Any]) -> Summary:
+    count = len(record["stored"])
+    text = f"{count} weight{'s' * (count != 1)} in {record['bits']} bits, {record['block']} a scale"
+    return Summary(text, record["kept"])
+
+
+ACTIVATIONS = ("observer", "calib", "calib_samples", "rounding", "keep_float")
+"""Fields of the recipe about integers of activations."""
+
+FORMATS: dict[str, Format] = {
+    "int8": Format(
+        "weights and activations in 8 bits, where the target's rules want them",
+        _integers, _of_integers, needs_data=True, needs_rules=True, takes=ACTIVATIONS,
+    ),
+    "float16": Format(
+        "16 bits with islands of float32 where numbers leave their range",
+        lambda options: Halve(format="float16"), _of_halves,
+    ),
+    "bfloat16": Format(
+        "the range of float32 in 16 bits", lambda options: Halve(format="bfloat16"), _of_halves
+    ),
+    "int8-weights": Format(
+        "weights of matrix products in 8 bits, activations as they are",
+        lambda options: WeightOnly(bits=8), _of_weights,
+    ),
+    "int4-weights": Format(
+        "weights of matrix products in 4 bits, activations as they are",
+        lambda options: WeightOnly(bits=4), _of_weights,
+    ),
+}  # fmt: skip

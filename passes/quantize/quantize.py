@@ -3,23 +3,31 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
-from typing import ClassVar
+from dataclasses import dataclass, replace
+from typing import Any, ClassVar
 
 import onnx_ir as ir
+from numpy.typing import NDArray
 
-from edgec.calibration.grid import Grid, Scheme
-from edgec.calibration.ranges import observe, ranges_of
+from edgec.calibration.cache import Cache
+from edgec.calibration.grid import Grid
+from edgec.calibration.observers import OBSERVERS
+from edgec.calibration.ranges import ranges_of
 from edgec.errors import UnsupportedError, UsageError
-from edgec.model import copied
-from edgec.passes.base import Context, Pass
+from edgec.passes.base import Context, Data, Pass
 from edgec.passes.opset import RaiseOpset
+from edgec.passes.quantize.bias import correct_locally
 from edgec.passes.quantize.insert import insert
 from edgec.passes.quantize.place import place
 from edgec.passes.quantize.placement import Placement
 from edgec.passes.quantize.pools import GlobalPools
+from edgec.passes.quantize.rounding import ROUNDINGS, round_weights
 from edgec.passes.quantize.rules import QuantizeRules
 from edgec.passes.quantize.weights import WEIGHT_METHODS, StoredWeight
+from edgec.suggest import check_known
+
+_PAIRS = 13  # the operator set from which on scales may run along an axis
+_FIT = "slim"
 
 
 @dataclass(frozen=True)
@@ -29,6 +37,7 @@ class QuantizeRecord:
     Attributes:
         observer, rounding: The options in force.
         samples: How many samples the ranges are from.
+        corrected: Layers whose bias takes out the mean error of the rounded weights.
         weights: Names of the weights in integers.
         grids: Activation → its grid.
         floats: Node → why it stays in floats.
@@ -38,6 +47,7 @@ class QuantizeRecord:
     observer: str
     rounding: str
     samples: int
+    corrected: int
     weights: tuple[str, ...]
     grids: Mapping[str, Grid]
     floats: Mapping[str, str]
@@ -60,55 +70,69 @@ class Quantize(Pass):
 
     Attributes:
         rules: The target's.
-        observer: How the range of an activation is found.
-        rounding: How weights become integers.
+        observer: How the range of an activation is found (`OBSERVERS`).
+        rounding: How weights become integers (`ROUNDINGS`).
         exclude: Patterns of node names that stay in floats.
-        samples: How many samples to look at; None: all.
+        correct: Whether biases take out the mean error that rounded weights make.
+        keep: Whether what was observed is kept for the next time.
     """
 
     rules: QuantizeRules
     observer: str = "mse"
     rounding: str = "nearest"
     exclude: tuple[str, ...] = ()
-    samples: int | None = None
+    correct: bool = True
+    keep: bool = False
     name: ClassVar[str] = "quantize"
 
     def requires(self, model: ir.Model, context: Context) -> None:
-        """There are samples."""
+        """There are samples, and the options name what exists."""
+        check_known(f"observer '{self.observer}'", self.observer, OBSERVERS)
+        check_known(f"rounding '{self.rounding}'", self.rounding, ROUNDINGS)
         if context.data is None:
             raise UsageError("--quantize", "needs to see activations", "give --data")
 
     def run(self, model: ir.Model, context: Context) -> ir.Model:
-        """Places, observes, rounds, inserts, corrects; the model is changed in place."""
-        assert context.data is not None
-        model = GlobalPools()(RaiseOpset(13)(model, context), context)
+        """Places, observes, rounds, corrects, inserts."""
+        data = context.data
+        assert data is not None
+        model = GlobalPools()(RaiseOpset(_PAIRS)(model, context), context)
         placement = place(model, self.rules, exclude=self.exclude)
         if not placement.weights:
             raise UnsupportedError("the model", "has nothing to quantise", _reasons(placement))
-        seen = observe(
-            model, [p.value for p in placement.points], context.data, samples=self.samples
-        )
+        cache = Cache.default() if self.keep else Cache(None)
+        seen = cache.observe(model, [p.value for p in placement.points], data)
         grids = ranges_of(seen, self.observer, self.rules.activations, placement.tied)
-        weights = _weights(model, placement, self.rules.weights)
-        floats = copied(model)
-        insert(model, placement, grids, weights)
-        del floats
+        stored = self._stored(model, placement, data)
+        corrected = correct_locally(model, stored, data).corrected if self.correct else 0
+        insert(model, placement, grids, stored)
+        samples = max((histogram.samples for histogram in seen.values()), default=0)
         context.records[self.name] = QuantizeRecord(
-            self.observer, self.rounding, self.samples or 0,
+            self.observer, self.rounding, samples, corrected,
             tuple(w.initializer for w in placement.weights), grids, placement.floats,
+            tuple(cache.notes),
         )  # fmt: skip
         return model
 
+    def _stored(self, model: ir.Model, placement: Placement, data: Data) -> dict[str, StoredWeight]:
+        """The integers of every weight."""
+        arrays = {w.initializer: _array(model, w.initializer) for w in placement.weights}
+        fit = WEIGHT_METHODS[_FIT].fit
+        grids = {
+            w.initializer: fit(
+                arrays[w.initializer], replace(self.rules.weights, bits=w.bits), w.axis, None
+            )
+            for w in placement.weights
+        }
+        if self.rounding == "nearest":
+            return {name: StoredWeight.of(arrays[name], grid) for name, grid in grids.items()}
+        return round_weights(model, grids, data, method=self.rounding)[0]
 
-def _weights(model: ir.Model, placement: Placement, scheme: Scheme) -> dict[str, StoredWeight]:
-    found = {}
-    for weight in placement.weights:
-        tensor = model.graph.initializers[weight.initializer].const_value
-        assert tensor is not None
-        array = tensor.numpy()
-        grid = WEIGHT_METHODS["slim"].fit(array, scheme, weight.axis, None)
-        found[weight.initializer] = StoredWeight.of(array, grid)
-    return found
+
+def _array(model: ir.Model, name: str) -> NDArray[Any]:
+    tensor = model.graph.initializers[name].const_value
+    assert tensor is not None
+    return tensor.numpy()
 
 
 def _reasons(placement: Placement) -> str:
