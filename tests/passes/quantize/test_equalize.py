@@ -177,10 +177,10 @@ BETWEEN = {
 @pytest.mark.parametrize("text", BETWEEN)
 def test_what_scales_pass(text: str) -> None:
     model = model_of(
-        "(float[2,3,6,6] x) => (y) <float[8,3,1,1] u, float[8] b, float[8,8,1,1] square, float[1,8,1,1] single,"
-        " float[4,8,1,1] w, float[8,1,1] slope, float one = {1.0}, float zero = {0.0},"
-        " int64[8] ends = {0,0,1,1,0,0,1,1}, int64[1] channels = {1}, int64[2] places = {2,3},"
-        " int64[3] rows = {2,8,36}>"
+        "(float[2,3,6,6] x) => (y) <float[8,3,1,1] u, float[8] b, float[8,8,1,1] square,"
+        " float[1,8,1,1] single, float[4,8,1,1] w, float[8,1,1] slope,"
+        " float one = {1.0}, float zero = {0.0}, int64[8] ends = {0,0,1,1,0,0,1,1},"
+        " int64[1] channels = {1}, int64[2] places = {2,3}, int64[3] rows = {2,8,36}>"
         f"{{ a = Conv(x, u, b)  {text}  y = Conv(t, w) }}"
     )
     scaled_alike(model)
