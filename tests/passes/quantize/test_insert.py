@@ -63,7 +63,8 @@ def check_steps(seed: int, rules: QuantizeRules, path: Path) -> None:
     assert decibels(real, few) > 12
     assert decibels(real, many) > 60
     _, fused = optimised(coarse, str(path / "optimised.onnx"))
-    assert decibels(few, fused) > 30  # a step at the outputs
+    # Kernels round in other places: at most half as much noise as the steps make, or a step of 1%.
+    assert decibels(few, fused) > min(decibels(real, few) + 3, 40)
 
 
 @pytest.mark.parametrize("rules", RULES.values(), ids=RULES)
