@@ -17,7 +17,6 @@ from edgec.feeds import fix_shapes_by_sample, input_types
 from edgec.foreign import translated
 from edgec.graph.cost import is_weight
 from edgec.model import load
-from edgec.model_opset import raise_opset
 from edgec.passes.base import Context
 from edgec.passes.fuse import FuseBatchNorm
 from edgec.passes.opset import RaiseOpset
