@@ -104,3 +104,32 @@ def patch_spread(x: Array, window: Window, groups: int) -> NDArray[np.float64]:
     taps = tuple(range(-rank, 0))
     mean, square = window.patches(sums).mean(taps).reshape(2, groups, -1)
     return np.asarray(np.sqrt(np.maximum(square - mean**2, 0.0)))
+
+
+def coverage(
+    node: ir.Node, kernel: Sequence[int], size: Sequence[int], out: Sequence[int]
+) -> NDArray[np.float64]:
+    """For each tap of a convolution, how many input positions it meets per output position.
+
+    Args:
+        node: A Conv or ConvTranspose.
+        kernel: Spatial sizes of its weight.
+        size: Spatial sizes of its input.
+        out: Spatial sizes of its output.
+
+    Returns:
+        float64[kernel…], at most 1: taps over the border, or between strides, meet none.
+    """
+    window = Window.of(node, tuple(kernel), size)
+    apart = node.op_type == "ConvTranspose"  # its outputs are where a convolution's inputs are
+    axes = []
+    for k, stride, dilation, (pad, _), n, m in zip(
+        kernel, window.strides, window.dilations, window.pads, size, out, strict=True
+    ):
+        steps, end = (np.arange(n), m) if apart else (np.arange(m), n)
+        places = steps[:, None] * stride + np.arange(k) * dilation - pad
+        axes.append(((places >= 0) & (places < end)).sum(0) / m)
+    shares = np.ones(())
+    for axis in axes:
+        shares = np.multiply.outer(shares, axis)
+    return np.asarray(shares, np.float64)

@@ -3,8 +3,9 @@
     b ← b − (E[Ŵ x] − E[W x])            (Nagel et al. 2019)
 
 per output channel. Two ways to the means:
-    local        x as the original has it. Products are linear, so E[Ŵ x] − E[W x] = (Ŵ − W) E[x]:
-                 one pass of the original over the samples, each product applied to a mean input.
+    local        x as the original has it. Products are linear, so E[Ŵ x] − E[W x] = (Ŵ − W) E[x].
+                 E[x] is taken per channel, the same at all positions; where a kernel reaches over
+                 the border, a tap counts for the share of positions at which it lies inside.
     sequential   x as the quantised network has it, product by product in the order of the graph,
                  so that later biases also take out the mean error that earlier products, rounded
                  activations and what is not linear leave. A product that is the last to reach a sum
@@ -20,12 +21,13 @@ import numpy as np
 import onnx_ir as ir
 from numpy.typing import NDArray
 
-from edgec.calibration.moments import Batches, batches_of, runner
-from edgec.errors import UsageError
+from edgec.calibration.means import means
+from edgec.calibration.moments import Batches, channel_axis
+from edgec.calibration.patches import coverage
 from edgec.graph.channels import channel_groups
 from edgec.graph.cut import CutResult
-from edgec.graph.initializers import add_initializer
-from edgec.model import copied
+from edgec.graph.facts import facts_of
+from edgec.model_inputs import input_shapes
 from edgec.passes.quantize.weights import StoredWeight
 from edgec.passes.repair import bias as sequential_repair
 from edgec.passes.repair.layers import Layer, intercept_of, layers_of
@@ -51,9 +53,8 @@ class BiasRecord:
 
 
 def correct_locally(
-    model: ir.Model, weights: Mapping[str, StoredWeight], data: Batches, *, samples: int = 64,
-    batch_size: int = 16,
-) -> BiasRecord:  # fmt: skip
+    model: ir.Model, weights: Mapping[str, StoredWeight], data: Batches, *, samples: int = 64
+) -> BiasRecord:
     """Corrects the biases of a float network for weights that will be stored, in place.
 
     Args:
@@ -61,29 +62,55 @@ def correct_locally(
         weights: Name of an initializer → what will be stored for it.
         data: Samples.
         samples: At most so many are used.
-        batch_size: Samples run at a time, where the model leaves it open.
     """
     layers = [layer for layer in layers_of(model) if _weight_name(layer) in weights]
     places = {layer.out: intercept_of(layer) for layer in layers}
     left = {x.name: "has no place for a bias" for x in layers if places[x.out] is None}
-    probe, outputs = _probe(model, [x for x in layers if places[x.out] is not None], weights)
-    run = runner(probe, [v.name or "" for v in model.graph.inputs], outputs.values())
-    total = {out: np.zeros(0) for out in outputs}
-    count = 0
-    for feeds in batches_of(model, data, batch_size, samples):
-        size = len(next(iter(feeds.values())))
-        found = run(feeds)
-        for out, name in outputs.items():
-            error = size * found[name].astype(np.float64).ravel()
-            total[out] = total[out] + error if count else error
-        count += size
-    if not count:
-        raise UsageError("calibration data", "holds no full batch", "give more samples")
-    for out, error in total.items():
-        place = places[out]
+    facts = facts_of(model, input_shapes(model))
+    shapes = {value.name: fact.shape for value, fact in facts.items() if fact.shape is not None}
+    unknown = [x for x in layers if x.x not in shapes or x.out not in shapes]
+    left |= {x.name: "the shapes around it are unknown" for x in unknown}
+    fit = [layer for layer in layers if layer.name not in left]
+    if not fit:
+        return BiasRecord("local", 0, 0, left)
+    over = {layer.x: _all_but(channel_axis(layer.node), len(shapes[layer.x])) for layer in fit}
+    inputs, count = means(model, over, data, samples)
+    for layer in fit:
+        place, stored = places[layer.out], weights[_weight_name(layer)]
         assert place is not None
-        place(-error / count)
-    return BiasRecord("local", count, len(total), left)
+        error = _mean_error(layer, stored, inputs[layer.x], shapes[layer.x], shapes[layer.out])
+        place(-error)
+    return BiasRecord("local", count, len(fit), left)
+
+
+def _all_but(axis: int, rank: int) -> list[int]:
+    return [a for a in range(rank) if a != axis % rank]
+
+
+def _mean_error(
+    layer: Layer, stored: StoredWeight, mean: Floats, shape: Sequence[int], out: Sequence[int]
+) -> Floats:
+    """(Ŵ − W) E[x] of every output channel, the mean over its positions.
+
+    Args:
+        layer: The product.
+        stored: Its Ŵ.
+        mean: float64[input channels], E[x].
+        shape, out: Of its input and output; borders depend on them.
+    """
+    groups, size, features = layer.matrix_shape()
+    delta = stored.reals().astype(np.float64) - layer.weight()
+    if layer.node.op_type not in ("Conv", "ConvTranspose"):
+        matrix = delta if delta.shape == (size, features) else delta.T
+        return np.asarray(layer.scale * (matrix @ mean))
+    taps = coverage(layer.node, delta.shape[2:], shape[2:], out[2:])
+    per_channel = (delta * taps).sum(tuple(range(2, delta.ndim)))
+    if layer.node.op_type == "Conv":  # [outputs, inputs of a group]
+        rows = per_channel.reshape(groups, size, -1)
+        return np.asarray(np.einsum("goi,gi->go", rows, mean.reshape(groups, -1)).ravel())
+    group = layer.node.attributes.get_int("group", 1)  # [(group, inputs), outputs]
+    rows = per_channel.reshape(group, -1, per_channel.shape[1])
+    return np.asarray(np.einsum("gio,gi->go", rows, mean.reshape(group, -1)).ravel())
 
 
 def correct_in_sequence(
@@ -106,58 +133,6 @@ def correct_in_sequence(
     return BiasRecord("sequential", record.samples, len(record.layers) - len(left), left)
 
 
-def _probe(
-    model: ir.Model, layers: Sequence[Layer], weights: Mapping[str, StoredWeight]
-) -> tuple[ir.Model, dict[str, str]]:
-    """A copy of a model that computes the mean of (Ŵ − W) E[x] beside every product.
-
-    Returns:
-        The copy, and the output name of each product → the name of that mean, float[channels].
-    """
-    probe = copied(model)
-    nodes = {node.outputs[0].name: node for node in probe.graph if node.outputs}
-    means: dict[ir.Value, ir.Value] = {}
-    outputs = {}
-    for old in layers:
-        node = nodes[old.out]
-        x = node.inputs[0]
-        assert x is not None
-        if x not in means:
-            means[x] = _mean(probe, x, 0, f"{x.name}.mean", keepdims=1)
-        reals = weights[_weight_name(old)].reals()
-        delta = (reals - old.weight().astype(np.float64)).astype(old.weight().dtype)
-        inputs = [means[x], _constant(probe, f"{old.out}.delta", delta)]
-        error = ir.node(node.op_type, inputs, node.attributes)
-        first = node.op_type in ("Conv", "ConvTranspose")
-        groups, size, _ = old.matrix_shape()
-        size *= groups
-        shape = np.asarray([size, -1] if first else [-1, size], np.int64)
-        flat = ir.node("Reshape", [error.outputs[0], _constant(probe, f"{old.out}.flat", shape)])
-        probe.graph.extend([error, flat])
-        name = f"{old.out}.error"
-        _mean(probe, flat.outputs[0], 1 if first else 0, name, keepdims=0)
-        outputs[old.out] = name
-    return probe, outputs
-
-
-def _mean(probe: ir.Model, x: ir.Value, axis: int, name: str, *, keepdims: int) -> ir.Value:
-    """The mean over one axis; what the axis is given by changed with opset 18."""
-    inputs: list[ir.Value] = [x]
-    attributes: dict[str, int | list[int]] = {"keepdims": keepdims}
-    if probe.opset_imports.get("", 1) < 18:
-        attributes["axes"] = [axis]
-    else:
-        inputs.append(_constant(probe, f"{name}.axis", np.asarray([axis], np.int64)))
-    node = ir.node("ReduceMean", inputs, attributes)
-    node.outputs[0].name = name
-    probe.graph.append(node)
-    return node.outputs[0]
-
-
 def _weight_name(layer: Layer) -> str:
     value = layer.node.inputs[1]
     return "" if value is None else value.name or ""
-
-
-def _constant(probe: ir.Model, name: str, array: NDArray[np.generic]) -> ir.Value:
-    return add_initializer(probe.graph, ir.tensor(array, name=name))

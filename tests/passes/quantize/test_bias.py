@@ -16,6 +16,9 @@ from edgec.passes.quantize.bias import correct_in_sequence, correct_locally
 from edgec.preparing import prepared
 
 
+EXACT = {"transposed", "gemm", "gemm by rows", "matmul"}
+
+
 def means(model: ir.Model, data: Samples) -> Array:
     """Of every output channel, float64[channels]."""
     (y,) = run(model, data.arrays)
@@ -30,9 +33,23 @@ def test_the_mean_of_a_layer_is_right_again(name: str, opset: int) -> None:
     data, weights = samples(model), stored(model, 4)
     wanted = means(model, data)
     assert np.abs(means(put(model, weights), data) - wanted).max() > 1e-2
-    record = correct_locally(model, weights, data, batch_size=8)  # the last batch is smaller
+    record = correct_locally(model, weights, data)
     assert (record.corrected, record.samples, record.left) == (1, 20, {})
-    np.testing.assert_allclose(means(put(model, weights), data), wanted, atol=1e-5)
+    # What a channel is on average it need not be where a kernel of 3 x 3 starts and ends.
+    atol = 1e-5 if name in EXACT else 0.02 * np.abs(wanted).max()
+    np.testing.assert_allclose(means(put(model, weights), data), wanted, atol=atol)
+
+
+def test_borders_are_exact_where_a_channel_is_the_same_everywhere() -> None:
+    for text in (LAYERS[name] for name in ("conv", "no bias", "groups", "depthwise")):
+        model = model_of(text)
+        data, weights = samples(model), stored(model, 4)
+        name = next(iter(data.arrays))
+        flat = data.arrays[name].mean((2, 3), keepdims=True)
+        data.arrays[name] = np.broadcast_to(flat, data.arrays[name].shape).copy()
+        wanted = means(model, data)
+        correct_locally(model, weights, data)
+        np.testing.assert_allclose(means(put(model, weights), data), wanted, atol=1e-5)
 
 
 def test_in_sequence_later_layers_see_what_earlier_ones_gave() -> None:
