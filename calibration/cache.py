@@ -35,9 +35,9 @@ from edgec.model_stream import pieces
 
 VARIABLE = "EDGEC_CACHE"
 _OFF = frozenset({"off", "0", "no", "false"})
-_FORMAT = 1
+_FORMAT = 2
 _DAMAGED = (zipfile.BadZipFile, zlib.error)
-_FIELDS = tuple(f.name for f in fields(Histogram))
+_FIELDS = tuple(f.name for f in fields(Histogram) if f.name != "channels")
 _WHOLE = frozenset({"counts", "exponent", "first", "zeros", "total", "samples", "nonfinite"})
 _SHAPES = {"counts": (BINS,), "start": (2,), "moving": (2,)}
 
@@ -75,6 +75,7 @@ class Cache:
         *,
         samples: int | None = None,
         batch_size: int | None = None,
+        channels: Mapping[str, int] | None = None,
     ) -> dict[str, Histogram]:
         """As `edgec.calibration.ranges.observe`; what was observed before is not observed again.
 
@@ -82,11 +83,13 @@ class Cache:
         """
         path = None
         if self.folder is not None and names and isinstance(data, Described):
-            key = _key(model, names, data.describe(), samples)
+            key = _key(model, names, data.describe(), samples, channels or {})
             path = self.folder / f"observed-{key}.npz"
             if (found := self._read(path, names)) is not None:
                 return found
-        found = observe(model, names, data, samples=samples, batch_size=batch_size)
+        found = observe(
+            model, names, data, samples=samples, batch_size=batch_size, channels=channels
+        )
         if path is not None:
             self._write(path, found)
         return found
@@ -143,10 +146,14 @@ def _folder() -> Path | None:
 
 
 def _key(
-    model: ir.Model, names: Collection[str], samples: Mapping[str, Any], count: int | None
+    model: ir.Model,
+    names: Collection[str],
+    samples: Mapping[str, Any],
+    count: int | None,
+    channels: Mapping[str, int],
 ) -> str:
     names = sorted(set(names))
-    asked = [_FORMAT, __version__, BINS, names, count, samples]
+    asked = [_FORMAT, __version__, BINS, names, count, samples, channels]
     total = hashlib.sha256(json.dumps(asked, sort_keys=True).encode())
     inputs = [value.name or "" for value in model.graph.inputs]
     for piece in pieces(part_of(model, inputs, [n for n in names if n not in inputs])):
@@ -162,7 +169,11 @@ def _packed(found: Mapping[str, Histogram]) -> dict[str, Any]:
         for name in _FIELDS
     }  # fmt: skip
     text = json.dumps(list(found)).encode()
-    return arrays | {"names": np.frombuffer(text, np.uint8)}
+    return arrays | {
+        "names": np.frombuffer(text, np.uint8),
+        "lengths": np.asarray([len(h.channels) for h in found.values()], np.int64),
+        "channels": np.concatenate([h.channels for h in found.values()]),
+    }
 
 
 def _unpacked(arrays: Mapping[str, Any]) -> dict[str, Histogram]:
@@ -179,6 +190,10 @@ def _unpacked(arrays: Mapping[str, Any]) -> dict[str, Histogram]:
         if column.dtype != expected or column.shape != (len(names), *_SHAPES.get(name, ())):
             raise ValueError(f"'{name}' is {column.dtype}{list(column.shape)}")
         columns[name] = list(column) if name in _SHAPES else column.tolist()
+    lengths, flat = arrays["lengths"], arrays["channels"]
+    if lengths.shape != (len(names),) or flat.dtype != np.float64 or lengths.sum() != flat.size:
+        raise ValueError("'channels' do not fit their lengths")
+    columns["channels"] = np.split(flat, np.cumsum(lengths)[:-1])
     return {
         name: Histogram(**{key: column[i] for key, column in columns.items()})
         for i, name in enumerate(names)

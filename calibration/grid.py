@@ -58,6 +58,11 @@ class Scheme:
         return ir.DataType[f"{'' if self.signed else 'U'}INT{self.bits}"]
 
     @property
+    def narrow(self) -> np.dtype[Any]:
+        """The narrowest type of numpy's that holds them: int8, uint16, …"""
+        return np.dtype(f"{'' if self.signed else 'u'}int{max(self.bits, 8)}")
+
+    @property
     def word(self) -> str:
         """`int8`, `uint4`, …"""
         return self.dtype.name.lower()
@@ -114,16 +119,16 @@ class Grid:
         scale = np.maximum(scale, SMALLEST_SCALE).astype(np.float32)
         return cls(scheme, scale, np.asarray(zero, np.int64), axis)
 
-    def integers(self, x: Array) -> NDArray[np.int64]:
-        """The integers that stand for `x`, int64 of its shape."""
+    def integers(self, x: Array) -> Array:
+        """The integers that stand for `x`: of its shape, in the narrowest type of numpy's."""
         scale, zero = self._along(x)
         q = np.rint(x.astype(np.float32) / scale) + zero
-        return np.asarray(np.clip(q, self.scheme.low, self.scheme.high), np.int64)
+        return np.asarray(np.clip(q, self.scheme.low, self.scheme.high), self.scheme.narrow)
 
     def reals(self, q: Array) -> NDArray[np.float32]:
         """What integers stand for, float32."""
         scale, zero = self._along(q)
-        return np.asarray((q - zero) * scale, np.float32)
+        return np.asarray((q.astype(np.float32) - zero.astype(np.float32)) * scale, np.float32)
 
     def rounded(self, x: Array) -> NDArray[np.float32]:
         """`x` as it comes back from its integers, float32."""

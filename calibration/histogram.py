@@ -13,7 +13,7 @@ The bins and moments are of *sampled* values; `least` and `greatest` are of all.
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -47,6 +47,7 @@ class Histogram:
         start: float64[2], the least and the greatest value of the first sample.
         moving: float64[2], the moving average of those of all samples, in order.
         nonfinite: Values that are NaN or infinite, as far as they were looked for.
+        channels: float64[channels], the mean of each, all values counted; empty if not asked for.
     """
 
     counts: Counts
@@ -64,6 +65,7 @@ class Histogram:
     start: Floats
     moving: Floats
     nonfinite: int = 0
+    channels: Floats = field(default_factory=lambda: np.zeros(0))
 
     @classmethod
     def empty(cls) -> Histogram:
@@ -77,6 +79,7 @@ class Histogram:
         lows: ArrayLike | None = None,
         highs: ArrayLike | None = None,
         total: int | None = None,
+        channels: Array | None = None,
     ) -> Histogram:
         """The histogram of an array.
 
@@ -85,6 +88,7 @@ class Histogram:
             lows, highs: float[samples], the least and greatest of all values of each sample;
                 those of `values` if not given.
             total: Number of all values; that of `values` if not given.
+            channels: float[samples, channels], means of all values of each channel and sample.
         """
         rows = np.asarray(values).reshape(len(values), math.prod(np.shape(values)[1:]))
         finite = np.isfinite(rows)
@@ -117,6 +121,7 @@ class Histogram:
             start=ends[:, 0] if ends.size else np.zeros(2),
             moving=_moving(ends),
             nonfinite=nonfinite,
+            channels=np.zeros(0) if channels is None else channels.mean(0, dtype=np.float64),
         )
 
     def merged(self, other: Histogram) -> Histogram:
@@ -144,7 +149,14 @@ class Histogram:
             if self.samples
             else other.moving,
             nonfinite=self.nonfinite + other.nonfinite,
+            channels=self._channels_with(other),
         )
+
+    def _channels_with(self, other: Histogram) -> Floats:
+        if not self.channels.size or not other.channels.size:
+            return self.channels if self.samples else other.channels
+        both = self.samples + other.samples
+        return self.channels + (other.channels - self.channels) * (other.samples / both)
 
     @property
     def sampled(self) -> int:

@@ -17,6 +17,7 @@ import onnx_ir as ir
 
 from edgec.calibration.grid import Grid, Scheme
 from edgec.calibration.histogram import Histogram
+from edgec.calibration.memory import give_back
 from edgec.calibration.moments import Batches, batches_of
 from edgec.calibration.observers import OBSERVERS
 from edgec.calibration.unsound import check_finite
@@ -37,6 +38,7 @@ def observe(
     *,
     samples: int | None = None,
     batch_size: int | None = None,
+    channels: Mapping[str, int] | None = None,
 ) -> dict[str, Histogram]:
     """Statistics of values over the samples.
 
@@ -46,6 +48,7 @@ def observe(
         data: The samples.
         samples: Observe so many of them, spread evenly; None: all.
         batch_size: Samples to run at once; None: as many as pay. A model may fix it.
+        channels: Value → the axis of its channels, if the mean of each is wanted. Not 0.
 
     Errors:
         UsageError: A name is no such value; there are no samples; a value is not finite.
@@ -57,7 +60,7 @@ def observe(
         raise UsageError("calibration data", "hold no full batch", "give more samples")
     count = len(data) if isinstance(data, Sized) else samples or _VALUES // 512
     taken = min(max(_VALUES // max(min(count, samples or count), 1), 256), 4096)
-    watch = Watch(model, names, first, taken=taken, threads=1)
+    watch = Watch(model, names, first, taken=taken, threads=1, channels=channels)
     size = batch_size or min(max(_BATCH_BYTES // watch.widest, 1), _LARGEST_BATCH)
     found = {name: Histogram.empty() for name in watch.names}
     held: dict[str, list[Seen]] = {name: [] for name in watch.names}
@@ -69,9 +72,11 @@ def observe(
             held[name].append(part)
         waiting += sum(part.values.nbytes for part in seen.values())
         if waiting >= _HELD_BYTES:
-            _pour(held, found)
+            _pour(held, found, watch.by_channel)
             waiting = 0
-    _pour(held, found)
+    _pour(held, found, watch.by_channel)
+    del watch
+    give_back()
     return found
 
 
@@ -97,7 +102,9 @@ def _in_turn(watch: Watch, batches: Iterable[Feeds]) -> Iterator[tuple[Feeds, di
                 seen.cancel()
 
 
-def _pour(held: dict[str, list[Seen]], found: dict[str, Histogram]) -> None:
+def _pour(
+    held: dict[str, list[Seen]], found: dict[str, Histogram], by_channel: Collection[str]
+) -> None:
     for name, parts in held.items():
         if parts:
             new = Histogram.of(
@@ -105,6 +112,7 @@ def _pour(held: dict[str, list[Seen]], found: dict[str, Histogram]) -> None:
                 np.concatenate([p.low for p in parts]),
                 np.concatenate([p.high for p in parts]),
                 sum(p.total for p in parts),
+                np.concatenate([p.mean for p in parts]) if name in by_channel else None,
             )
             found[name] = found[name].merged(new)
             parts.clear()

@@ -33,7 +33,8 @@ class Seen:
     """What one batch shows of a value.
 
     Attributes:
-        low, high, mean: float32[rows], of each row; rows run along axis 0.
+        low, high: float32[rows], of each row; rows run along axis 0.
+        mean: float32[rows], or float32[rows, channels] of each channel, where they were asked for.
         values: float32[rows, taken], some of each row.
         total: Elements of the value.
     """
@@ -54,6 +55,7 @@ class Watch:
         feeds: A batch like those to come, as small as the model allows.
         taken: Elements to take of each row of a value.
         threads: Inside one operator; None: one per core.
+        channels: Value → the axis of its channels, if means of each are wanted.
 
     Errors:
         UsageError: a name is no float value that the model computes.
@@ -67,6 +69,7 @@ class Watch:
         *,
         taken: int,
         threads: int | None = None,
+        channels: Mapping[str, int] | None = None,
     ) -> None:
         values = _checked(model, names)
         part = part_of(model, [v.name or "" for v in model.graph.inputs], values)
@@ -81,7 +84,10 @@ class Watch:
         places = [_places(size, taken) for size in self._rows]
         self._room = np.asarray(self._rows) - [at[-1] for at in places]
         scalars = {name for name in self.names if not shapes[name]}
-        _add_statistics(part, dict(zip(self.names, places, strict=True)), scalars)
+        found = {n: _others(axis, len(shapes[n])) for n, axis in (channels or {}).items()}
+        apart = {name: axes for name, axes in found.items() if axes is not None}
+        self.by_channel = frozenset(apart)
+        _add_statistics(part, dict(zip(self.names, places, strict=True)), scalars, apart)
         self._session: ort.InferenceSession = open_session(part, threads=threads, lean=True)
         self._inputs = [v.name for v in self._session.get_inputs() if v.name != _STARTS]
         self._outputs = [f"edgec/{name}/{what}" for name in self.names for what in _STATISTICS]
@@ -150,6 +156,12 @@ def _found_by_running(
     return {n: a.shape for n, a in zip(names, session.run(names, wanted), strict=True)}
 
 
+def _others(axis: int, rank: int) -> list[int] | None:
+    """All axes but the rows' and the channels'; None where those are the same."""
+    axis %= max(rank, 1)
+    return [a for a in range(1, rank) if a != axis] if axis > 0 else None
+
+
 def _places(size: int, taken: int) -> NDArray[np.int64]:
     """Which elements to take of a row: evenly spaced, by no length that repeats in the row."""
     step = max(size // taken, 1)
@@ -159,7 +171,10 @@ def _places(size: int, taken: int) -> NDArray[np.int64]:
 
 
 def _add_statistics(
-    part: ir.Model, places: Mapping[str, NDArray[np.int64]], scalars: Collection[str]
+    part: ir.Model,
+    places: Mapping[str, NDArray[np.int64]],
+    scalars: Collection[str],
+    apart: Mapping[str, list[int]],
 ) -> None:
     """Makes four outputs of each value: the fields of `Seen`."""
     graph = part.graph
@@ -188,7 +203,6 @@ def _add_statistics(
         graph.outputs.append(value)
 
     by_row, by_one = constant("by_row", [0, -1]), constant("by_one", [1, 1])
-    axis = constant("axis", [1])
     # ONNX Runtime works from the last node without readers backwards to what it needs, then the
     # one before: so the statistics of each value run, and free it, before the next is computed
     depth = {v.name: i for i, node in enumerate(graph) for v in node.outputs}
@@ -201,10 +215,16 @@ def _add_statistics(
         shape = by_one if name in scalars else by_row
         flat = add("Reshape", [value, shape], f"{name}/rows")
         for op in _STATISTICS[:3]:
-            if graph.opset_imports[""] < _AXES_ARE_INPUTS:
-                output(add(op, [flat], f"{name}/{op}", axes=[1], keepdims=0))
+            x, axes = flat, [1]
+            if op == "ReduceMean" and name in apart:
+                x, axes = value, apart[name]
+            if not axes:  # every element is a channel
+                output(add("Identity", [x], f"{name}/{op}"))
+            elif graph.opset_imports[""] < _AXES_ARE_INPUTS:
+                output(add(op, [x], f"{name}/{op}", axes=axes, keepdims=0))
             else:
-                output(add(op, [flat, axis], f"{name}/{op}", keepdims=0))
+                among = constant(f"{name}/{op}/axes", axes)
+                output(add(op, [x, among], f"{name}/{op}", keepdims=0))
         if at[-1] == len(at) - 1:  # all of them
             output(add("Identity", [flat], f"{name}/values"))
             continue

@@ -11,12 +11,15 @@ from typing import Any
 
 import numpy as np
 import onnx_ir as ir
+from numpy.typing import NDArray
 from zoo import Array, feeds_of
 
 from edgec.calibration.grid import Grid, Scheme
 from edgec.calibration.moments import batches_of, runner
+from edgec.calibration.ranges import observe
 from edgec.model import copied
 from edgec.passes.base import Data
+from edgec.passes.quantize.bias import channels_read
 from edgec.passes.quantize.weights import WEIGHT_METHODS, StoredWeight
 from edgec.passes.repair.layers import Layer, layers_of, write
 
@@ -132,3 +135,10 @@ def snr(found: Sequence[Array], wanted: Sequence[Array]) -> float:
     )
     power = sum(float((b.astype(np.float64) ** 2).sum()) for b in wanted)
     return 10 * float(np.log10(power / max(noise, 1e-30)))
+
+
+def read_means(model: ir.Model, data: Samples) -> dict[str, NDArray[np.float64]]:
+    """What the layers of a model read, the mean of each channel."""
+    axes = channels_read(model)
+    seen = observe(model, list(axes), data, channels=axes)
+    return {name: histogram.channels for name, histogram in seen.items()}

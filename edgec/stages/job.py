@@ -10,6 +10,7 @@ from functools import partial
 
 import onnx_ir as ir
 
+from edgec.calibration.memory import give_back
 from edgec.foreign import diagnosed, translated
 from edgec.model import release_pages
 from edgec.passes.base import Context
@@ -59,6 +60,7 @@ class Job:
             yield
         if self._original is not None:
             release_pages(self._original)
+        give_back()
         self.seconds[name] = self.seconds.get(name, 0.0) + time.perf_counter() - start
 
     def say(self, text: str) -> None:

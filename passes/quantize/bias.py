@@ -21,7 +21,6 @@ import numpy as np
 import onnx_ir as ir
 from numpy.typing import NDArray
 
-from edgec.calibration.means import means
 from edgec.calibration.moments import Batches, channel_axis
 from edgec.calibration.patches import coverage
 from edgec.graph.channels import channel_groups
@@ -41,50 +40,46 @@ class BiasRecord:
 
     Attributes:
         method: `local` or `sequential`.
-        samples: Samples that were run.
         corrected: Products whose bias was changed.
         left: Product → why its bias was not.
     """
 
     method: str
-    samples: int
     corrected: int
     left: dict[str, str]
 
 
 def correct_locally(
-    model: ir.Model, weights: Mapping[str, StoredWeight], data: Batches, *, samples: int = 64
+    model: ir.Model, weights: Mapping[str, StoredWeight], inputs: Mapping[str, Floats]
 ) -> BiasRecord:
     """Corrects the biases of a float network for weights that will be stored, in place.
 
     Args:
         model: The network. Only its biases change, and layers without one may get one.
         weights: Name of an initializer → what will be stored for it.
-        data: Samples.
-        samples: At most so many are used.
+        inputs: Value that a layer reads → float64[channels], the mean of each (`channels_read`).
     """
     layers = [layer for layer in layers_of(model) if _weight_name(layer) in weights]
-    places = {layer.out: intercept_of(layer) for layer in layers}
-    left = {x.name: "has no place for a bias" for x in layers if places[x.out] is None}
     facts = facts_of(model, input_shapes(model))
     shapes = {value.name: fact.shape for value, fact in facts.items() if fact.shape is not None}
-    unknown = [x for x in layers if x.x not in shapes or x.out not in shapes]
-    left |= {x.name: "the shapes around it are unknown" for x in unknown}
-    fit = [layer for layer in layers if layer.name not in left]
-    if not fit:
-        return BiasRecord("local", 0, 0, left)
-    over = {layer.x: _all_but(channel_axis(layer.node), len(shapes[layer.x])) for layer in fit}
-    inputs, count = means(model, over, data, samples)
-    for layer in fit:
-        place, stored = places[layer.out], weights[_weight_name(layer)]
-        assert place is not None
-        error = _mean_error(layer, stored, inputs[layer.x], shapes[layer.x], shapes[layer.out])
-        place(-error)
-    return BiasRecord("local", count, len(fit), left)
+    left = {}
+    for layer in layers:
+        place, stored = intercept_of(layer), weights[_weight_name(layer)]
+        if place is None:
+            left[layer.name] = "has no place for a bias"
+        elif layer.x not in shapes or layer.out not in shapes:
+            left[layer.name] = "the shapes around it are unknown"
+        elif layer.x not in inputs or not inputs[layer.x].size:
+            left[layer.name] = "the means of its input are unknown"
+        else:
+            x, out = shapes[layer.x], shapes[layer.out]
+            place(-_mean_error(layer, stored, inputs[layer.x], x, out))
+    return BiasRecord("local", len(layers) - len(left), left)
 
 
-def _all_but(axis: int, rank: int) -> list[int]:
-    return [a for a in range(rank) if a != axis % rank]
+def channels_read(model: ir.Model) -> dict[str, int]:
+    """Value that a layer reads → the axis of its channels."""
+    return {layer.x: channel_axis(layer.node) for layer in layers_of(model)}
 
 
 def _mean_error(
@@ -130,7 +125,7 @@ def correct_in_sequence(
     whole = CutResult(quantised, groups, np.ones(groups.units, bool), ())
     record = sequential_repair(before, whole, data, samples=samples, batch_size=batch_size)
     left = {layer.layer: layer.reason for layer in record.layers if layer.method == "none"}
-    return BiasRecord("sequential", record.samples, len(record.layers) - len(left), left)
+    return BiasRecord("sequential", len(record.layers) - len(left), left)
 
 
 def _weight_name(layer: Layer) -> str:

@@ -16,7 +16,7 @@ from edgec.calibration.ranges import ranges_of
 from edgec.errors import UnsupportedError, UsageError
 from edgec.passes.base import Context, Data, Pass
 from edgec.passes.opset import RaiseOpset
-from edgec.passes.quantize.bias import correct_locally
+from edgec.passes.quantize.bias import channels_read, correct_locally
 from edgec.passes.quantize.insert import insert
 from edgec.passes.quantize.place import place
 from edgec.passes.quantize.placement import Placement
@@ -101,10 +101,15 @@ class Quantize(Pass):
         if not placement.weights:
             raise UnsupportedError("the model", "has nothing to quantise", _reasons(placement))
         cache = Cache.default() if self.keep else Cache(None)
-        seen = cache.observe(model, [p.value for p in placement.points], data)
+        placed = [p.value for p in placement.points]
+        axes = {name: axis for name, axis in channels_read(model).items() if name in placed}
+        seen = cache.observe(model, placed, data, channels=axes if self.correct else None)
         grids = ranges_of(seen, self.observer, self.rules.activations, placement.tied)
         stored = self._stored(model, placement, data)
-        corrected = correct_locally(model, stored, data).corrected if self.correct else 0
+        corrected = 0
+        if self.correct:
+            means = {name: histogram.channels for name, histogram in seen.items()}
+            corrected = correct_locally(model, stored, means).corrected
         insert(model, placement, grids, stored)
         samples = max((histogram.samples for histogram in seen.values()), default=0)
         context.records[self.name] = QuantizeRecord(

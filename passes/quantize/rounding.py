@@ -236,7 +236,7 @@ def round_weights(
             if after > 0:
                 record.gain[layer.name] = round(10 * float(np.log10(before / after)), 2)
             zero = _along(grids[name].zero, layer)
-            integers = _stored(layer, np.rint(q + zero).astype(np.int64))
+            integers = _stored(layer, np.rint(q + zero).astype(grids[name].scheme.narrow))
             stored[name] = replace(stored[name], integers=integers)
     return stored, replace(record, samples=count)
 
@@ -362,6 +362,6 @@ def _matrix(layer: Layer) -> Floats:
     return (w if _is_matrix(layer) else w.T).reshape(layer.matrix_shape())
 
 
-def _stored(layer: Layer, matrix: NDArray[np.int64]) -> NDArray[np.int64]:
+def _stored(layer: Layer, matrix: NDArray[Any]) -> NDArray[Any]:
     """[groups, outputs, features] in the order in which the weight is stored."""
     return matrix.reshape(layer.weight().shape) if _is_matrix(layer) else matrix[0].T

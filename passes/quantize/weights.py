@@ -36,11 +36,11 @@ class StoredWeight:
 
     Args:
         grid: What they stand for.
-        integers: int64, shaped like the weight.
+        integers: Shaped like the weight, in the narrowest type of numpy's.
     """
 
     grid: Grid
-    integers: NDArray[np.int64]
+    integers: NDArray[Any]
 
     @classmethod
     def of(cls, weight: Array, grid: Grid) -> StoredWeight:

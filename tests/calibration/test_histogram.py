@@ -15,7 +15,14 @@ from numpy.typing import NDArray
 from edgec.calibration.histogram import BINS, MOVING, Histogram
 
 Values = NDArray[np.float32]
-_EXACT = {f.name for f in fields(Histogram)} - {"counts", "start", "moving", "mean", "m2"}
+_EXACT = {f.name for f in fields(Histogram)} - {
+    "counts",
+    "start",
+    "moving",
+    "mean",
+    "m2",
+    "channels",
+}
 
 _numbers = st.one_of(
     st.floats(-(2.0**100), 2.0**100, width=32),

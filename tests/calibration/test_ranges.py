@@ -198,6 +198,18 @@ def test_halves_are_observed_too() -> None:
     assert ends == pytest.approx((values.min(), values.max()), rel=1e-3)
 
 
+@pytest.mark.parametrize("opset", [13, 20])
+def test_means_of_channels_are_those_of_all_values(opset: int) -> None:
+    model, data = model_of(NET, opset=opset), Samples({"x": normal(21, 3, 20, 20)})
+    found = observe(model, NAMES, data, channels={"x": 1, "r": 1, "k": -3, "f": -1})
+    values = everything(model, NAMES, data)
+    for name in ("x", "r", "k"):
+        mean = values[name].mean((0, 2, 3))
+        np.testing.assert_allclose(found[name].channels, mean, rtol=1e-4, atol=1e-6)
+    np.testing.assert_allclose(found["f"].channels, values["f"].mean(0), rtol=1e-4, atol=1e-6)
+    assert found["h"].channels.size == 0
+
+
 def test_only_some_samples_are_asked_for() -> None:
     x = np.arange(100, dtype=np.float32)[:, None]
     model = model_of("(float[N,1] x) => (y) { y = Relu(x) }")

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import numpy as np
 import onnx_ir as ir
-from fakequant import Samples, put, quantise_inputs, snr, stored
+from fakequant import Samples, put, quantise_inputs, read_means, snr, stored
 from zoo import Array, run
 
 import edgec
@@ -99,7 +99,7 @@ def test_feedback_and_bias_correction_come_on_top() -> None:
     assert record.left == {}
     test = {"image": arrays("test.npz")["image"]}
     wanted = run(model, test)
-    correct_locally(model, weights, calibration())
+    correct_locally(model, weights, read_means(model, calibration()))
     quantised = put(model, weights)
     quantise_inputs(quantised, calibration())
     assert snr(run(quantised, test), wanted) > decibels + 5

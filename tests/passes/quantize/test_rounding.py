@@ -7,7 +7,7 @@ from collections.abc import Callable
 import numpy as np
 import onnx_ir as ir
 import pytest
-from fakequant import LAYERS, Samples, put, samples, snr, stored, weight_name
+from fakequant import LAYERS, Samples, put, read_means, samples, snr, stored, weight_name
 from zoo import Array, model_of, run
 
 from edgec.errors import UsageError
@@ -86,7 +86,7 @@ def test_a_layer_gives_less_error(name: str, method: str, per_channel: bool) -> 
     wanted, found = run(model, data.arrays), []
     for weights in (plain, chosen):
         corrected = copied(model)
-        correct_locally(corrected, weights, data, samples=64)
+        correct_locally(corrected, weights, read_means(corrected, data))
         found.append(snr(run(put(corrected, weights), data.arrays), wanted))
     assert found[1] > found[0] + (0.5 if method == "feedback" else -1e-3)
 
