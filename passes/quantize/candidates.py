@@ -43,8 +43,8 @@ class Candidate:
     axis: int | None
 
 
-def candidate(node: ir.Node, facts: Facts, rules: QuantizeRules) -> Candidate:
-    """The product as the target computes it in integers.
+def candidate(node: ir.Node, facts: Facts, rules: QuantizeRules, *, first: bool) -> Candidate:
+    """The product as the target computes it in integers; `first`: no product lies before it.
 
     Raises:
         InFloats: it stays in floats.
@@ -69,7 +69,7 @@ def candidate(node: ir.Node, facts: Facts, rules: QuantizeRules) -> Candidate:
     _check_bias(node, rules)
     shape = tuple(w.const_value.shape.numpy())
     if node.op_type in ("Conv", "ConvTranspose"):
-        _check_kernel(node, shape, rules)
+        _check_kernel(node, shape, rules, thin=first and rules.thin_first)
     else:
         if node.op_type == "Gemm":
             shape = shape[::-1] if node.attributes.get_int("transB", 0) else shape
@@ -120,12 +120,12 @@ def _check_matrices(a: Sequence[int], b: Sequence[int], rules: QuantizeRules) ->
     _check_channels(a[-1], b[-1], rules)
 
 
-def _check_channels(inputs: int, outputs: int, rules: QuantizeRules) -> None:
-    if min(inputs, outputs) < rules.min_channels:
+def _check_channels(inputs: int, outputs: int, rules: QuantizeRules, *, thin: bool = False) -> None:
+    if min(outputs, outputs if thin else inputs) < rules.min_channels:
         raise InFloats(f"{inputs} → {outputs} channels: fewer than {rules.min_channels}")
 
 
-def _check_kernel(node: ir.Node, shape: Sequence[int], rules: QuantizeRules) -> None:
+def _check_kernel(node: ir.Node, shape: Sequence[int], rules: QuantizeRules, *, thin: bool) -> None:
     group = node.attributes.get_int("group", 1)
     outputs, inputs = shape[0], shape[1] * group
     if node.op_type == "ConvTranspose":
@@ -133,7 +133,7 @@ def _check_kernel(node: ir.Node, shape: Sequence[int], rules: QuantizeRules) -> 
     kernel, multiple = shape[2:], rules.channel_multiple
     if group > 1 and shape[1] == 1 and not rules.depthwise:
         raise InFloats("depthwise")
-    _check_channels(inputs, outputs, rules)
+    _check_channels(inputs, outputs, rules, thin=thin)
     if rules.square_kernels and len(set(kernel)) > 1:
         raise InFloats(f"its kernel is {'x'.join(map(str, kernel))}, not square")
     if group > 1 and min(kernel) < rules.grouped_kernel:
@@ -174,7 +174,7 @@ def candidates(
                 raise InFloats("the first product")
             if rules.keep_last and node in last:
                 raise InFloats("the last product")
-            found[node] = candidate(node, facts, rules)
+            found[node] = candidate(node, facts, rules, first=node in first)
         except InFloats as reason:
             floats[node] = str(reason)
     for node, why in list(_sharing(found)):

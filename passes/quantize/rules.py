@@ -34,6 +34,7 @@ class QuantizeRules:
         float_outputs: Products and followers that may give floats; behind all others a grid is
             wanted.
         min_channels: Products with fewer input or output channels stay in floats.
+        thin_first: Whether the first product may have fewer input channels, as images have.
         min_rows: So do matrix products with fewer rows: matrix times vector.
         channel_multiple: One of the channel counts of a convolution, and the outputs of a grouped
             one, are multiples of this; all others stay in floats.
@@ -58,6 +59,7 @@ class QuantizeRules:
     residual: Residual
     float_outputs: tuple[str, ...]
     min_channels: int
+    thin_first: bool
     min_rows: int
     channel_multiple: int
     depthwise: bool

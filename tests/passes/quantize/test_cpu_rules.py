@@ -324,9 +324,15 @@ def test_a_follower_that_adds_a_float_tensor_stays_in_floats() -> None:
 
 
 def test_thin_products_stay_in_floats() -> None:
+    text = """(float[1,16,8,8] x) => (y) <float[3,16,3,3] w, float[16,3,1,1] v> {
+      a = Conv(x, w)  y = Conv(a, v) }"""
+    assert after(text, CPU) == "a = Conv(x, w)\ny = Conv(a, v)"
+
+
+def test_the_first_product_may_read_few_channels() -> None:
     text = """(float[1,3,8,8] x) => (y) <float[16,3,3,3] w, float[16,16,1,1] v> {
       a = Conv(x, w)  y = Conv(a, v) }"""
-    assert after(text, CPU) == "a = Conv(x, w)\ny.float = Conv([a], [v:0])\nout [y]"
+    assert after(text, CPU) == ("a = Conv([x], [w:0])\ny.float = Conv([a], [v:0])\nout [y]")
 
 
 MIDDLE = f"""{IMAGE} <float[16,16,1,1] w, float[16,16,1,1] v, float[16] b, float[16,16,1,1] u> {{
