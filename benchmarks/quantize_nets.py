@@ -101,6 +101,8 @@ def _enliven(network: Any) -> None:
     for name, module in network.named_modules():
         if isinstance(module, torch.nn.Conv2d | torch.nn.Linear):
             torch.nn.init.kaiming_normal_(module.weight)
+            if "squeeze_excite" in name:  # gates that vary, but do not shut
+                module.weight.data *= 0.3
         if isinstance(module, torch.nn.BatchNorm2d):
             share = 0.3 if name.endswith(last) else 1.0  # branches add to a residual, as trained
             torch.nn.init.uniform_(module.weight, 0.4 * share, 1.2 * share)
