@@ -144,7 +144,10 @@ def main() -> None:
 @click.option("--force", is_flag=True, help="Replace a bundle that is there.")
 @click.option("--dry-run", is_flag=True, help="Stop after the feasibility table.")
 @click.option(
-    "--explain", "explained", is_flag=True, help="Show every group and pin with its reason."
+    "--explain",
+    "explained",
+    is_flag=True,
+    help="Show every group, pin and layer left in floats with its reason.",
 )
 @_as_json
 def build(
