@@ -14,8 +14,12 @@ from edgec.passes.quantize.rules import QuantizeRules
 from edgec.passes.quantize.weight_only import WeightOnly
 
 ALL, SYNTHETIC = "all", "synthetic"
-CALIBS = (ALL, *SELECTIONS, SYNTHETIC)
-"""Where the samples come from that activations are observed on."""
+CALIBS: Mapping[str, str] = {
+    ALL: "all of them; the default",
+    **{name: selection.summary for name, selection in SELECTIONS.items()},
+    SYNTHETIC: "made up to fit the BatchNorm statistics; needs no data",
+}
+"""Where the samples come from that activations are observed on: word → one line."""
 
 
 @dataclass(frozen=True)
