@@ -220,7 +220,7 @@ OBSERVERS: Mapping[str, Observer] = {
     "moving-average": Observer("a moving average of each sample's ends", moving_average, 8),
     "percentile": Observer("99.99 % of the values", percentile, 8),
     "entropy": Observer("the grid that keeps most information (KL, as TensorRT)", entropy, 8),
-    "mse": Observer("the grid of least squared error", mse, 8),
+    "mse": Observer("the grid of least squared error; the default", mse, 8),
     "slim": Observer("the clip of |x| of least squared error (SLiM-Quant)", slim, 8),
 }
 """name → how a range is chosen from a histogram."""

@@ -97,7 +97,7 @@ def build(
         if writer is not None:
             reasons = {d.name: d.reason for d in report.decisions}
             writer.seal(
-                stages.manifest(job, loaded, report, argv, folder / bundle.MODEL),
+                stages.manifest(job, loaded, finished, report, argv, folder / bundle.MODEL),
                 plan_of(pruned.cut, loaded.source.sha256, reasons),
                 report.to_json(),
             )

@@ -78,9 +78,11 @@ class Budgeted:
 class Numeric:
     """A comparison of two models' outputs on the same inputs.
 
-    `check` says which two (``cut``: zeroed original against cut; ``artifact``: result as edgec
-    computes it against the loaded artifact). `max_abs` and `max_rel` are the largest absolute
-    difference, and that divided by the largest magnitude of the output.
+    `check` says which two (``cut``: zeroed original against cut; ``quantised``: the network before
+    quantisation against the quantised graph; ``artifact``: result as edgec computes it against the
+    loaded artifact). `max_abs` and `max_rel` are the largest absolute difference, and that divided
+    by the largest magnitude of the output; `snr_db` is None where both are equal. `tolerance` is
+    the largest `max_rel` that passes; None: what passes is an SNR above 0 dB.
     """
 
     check: str
@@ -88,7 +90,8 @@ class Numeric:
     samples: int
     max_abs: float
     max_rel: float
-    tolerance: float
+    snr_db: float | None
+    tolerance: float | None
 
 
 @dataclass(frozen=True)
@@ -122,6 +125,8 @@ class Manifest:
         data: `Data.describe()` of the calibration data; None: nothing was calibrated.
         weights: ``original``: those of the source, cut; otherwise what changed them
             (``least-squares``, ``finetune``, …).
+        quantisation: The numbers it computes with, the options that chose them, and what stays in
+            floats for which reason; None: those of the original.
     """
 
     source: Source
@@ -137,6 +142,7 @@ class Manifest:
     numerics: tuple[Numeric, ...]
     accuracy: tuple[Scored, ...] = ()
     reasons: tuple[Reason, ...] = ()
+    quantisation: Mapping[str, Any] | None = None
 
     def to_json(self, files: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
         """In the form manifest.schema.json describes, with the versions that made it."""

@@ -6,24 +6,35 @@ import platform
 from importlib.metadata import PackageNotFoundError, version
 
 from edgec._version import __version__
+from edgec.calibration.observers import OBSERVERS
 from edgec.passes.base import Pass
 from edgec.passes.expands import DropExpands
 from edgec.passes.fold import Fold
 from edgec.passes.fuse import FuseBatchNorm
 from edgec.passes.fused import SpellOut
 from edgec.passes.names import NameNodes
+from edgec.passes.opset import RaiseOpset
 from edgec.passes.prune.allocate import ALLOCATORS
 from edgec.passes.prune.criteria import CRITERIA
 from edgec.passes.prune.prune import Prune
+from edgec.passes.quantize.equalize import Equalise
+from edgec.passes.quantize.formats import CALIBS, FORMATS
+from edgec.passes.quantize.halves import Halve
+from edgec.passes.quantize.pools import GlobalPools
+from edgec.passes.quantize.quantize import Quantize
+from edgec.passes.quantize.rounding import ROUNDINGS
 from edgec.passes.quantize.sensitivity import METHODS
+from edgec.passes.quantize.weight_only import WeightOnly
 from edgec.passes.repair import REPAIRS
 from edgec.passes.sequences import SplitSequences
 from edgec.passes.states import ZeroStates
 
 PASSES: tuple[type[Pass], ...] = (
     NameNodes, SpellOut, Fold, SplitSequences, DropExpands, ZeroStates, Prune, FuseBatchNorm,
+    RaiseOpset, GlobalPools, Equalise, Quantize, Halve, WeightOnly,
 )  # fmt: skip
-"""In the order in which a build runs them."""
+"""In the order in which a build runs those that its options ask for. None asks for `Equalise` yet:
+it is for weights with one scale."""
 
 # Package, the extra it comes with (none: base), what it is for.
 _PACKAGES = (
@@ -46,6 +57,10 @@ def catalogue() -> dict[str, dict[str, str]]:
             name: (f.__doc__ or "").splitlines()[0].rstrip(".") for name, f in ALLOCATORS.items()
         },
         "repairs": {name: repair.summary for name, repair in REPAIRS.items()},
+        "formats": {name: kind.summary for name, kind in FORMATS.items()},
+        "observers": {name: observer.summary for name, observer in OBSERVERS.items()},
+        "samples for ranges": dict(CALIBS),
+        "roundings": {name: rounding.summary for name, rounding in ROUNDINGS.items()},
         "sensitivities": dict(METHODS),
     }
 

@@ -15,7 +15,7 @@ import click
 from edgec import console
 from edgec._version import __version__
 from edgec.errors import UsageError
-from edgec.shell import Commands, debug_option
+from edgec.shell import Commands, Sectioned, debug_option
 
 # Whole numbers of up to nine digits; str.isdigit() would let '²' pass.
 _SIZE = re.compile(r"[0-9]{1,9}")
@@ -62,8 +62,9 @@ def _allow(context: click.Context, _: click.Parameter, seconds: float) -> None:
 
 
 _limit = click.option(
-    "--analysis-seconds", type=click.FloatRange(0, min_open=True), default=300, show_default=True,
-    expose_value=False, callback=_allow, help="The most that a step of the analysis may take.",
+    "--analysis-seconds", type=click.FloatRange(0, min_open=True), metavar="S", default=300,
+    show_default=True, expose_value=False, callback=_allow,
+    help="The most that a step of the analysis may take.",
 )  # fmt: skip
 
 
@@ -97,33 +98,70 @@ def main() -> None:
     """
 
 
-@main.command()
+_SECTIONS = {
+    "Budgets (a kept ratio below 1, or an absolute number)": ("flops", "macs", "params", "size"),
+    "Pruning": (
+        "criterion", "allocator", "round_to", "include", "exclude", "across_norms", "drop_heads",
+        "repair",
+    ),
+    "Quantisation": ("quantize", "observer", "calib", "calib_samples", "rounding", "keep_float"),
+    "Samples": ("data", "eval_data", "metric", "inputs"),
+    "Target and measurement": ("target", "backend", "measure", "threads"),
+    "Result": ("output", "force", "dry_run", "explained", "as_json"),
+}  # fmt: skip
+
+
+@main.command(cls=Sectioned, sections=_SECTIONS)
 @click.argument("model")
 @click.option("--recipe", "recipe_path", metavar="FILE", help="Options from a TOML file.")
-@click.option("--target", help="Where the result will run.  [default: cpu]")
-@click.option("--backend", help="What runs it there.  [default: the target's own]")
-@click.option("--flops", metavar="X", help="Budget: kept ratio below 1, or absolute (300M, 1.2G).")
-@click.option("--macs", metavar="X", help="Budget on multiply-adds.")
-@click.option("--params", metavar="X", help="Budget on parameters.")
-@click.option("--size", metavar="X", help="Budget on the bytes of the weights (0.5, 4MB).")
-@click.option("--criterion", help="How channels are scored.  [default: flap with data, else l2]")
-@click.option("--allocator", help="mckp, global or uniform.  [default: mckp]")
+@click.option("--target", metavar="NAME", help="Where the result will run.  [default: cpu]")
+@click.option("--backend", metavar="NAME", help="What runs it there.  [default: the target's own]")
+@click.option("--flops", metavar="X", help="FLOPs of one sample (0.4, 300M, 1.2G).")
+@click.option("--macs", metavar="X", help="Multiply-adds of one sample.")
+@click.option("--params", metavar="X", help="Parameters.")
 @click.option(
-    "--round-to", type=int, help="Kept widths are multiples of this.  [default: the target's]"
+    "--size", metavar="X", help="Bytes of the weights before they are quantised (0.5, 4MB)."
 )
+@click.option(
+    "--criterion",
+    metavar="WORD",
+    help="How channels are scored.  [default: flap with data, else l2]",
+)
+@click.option("--allocator", metavar="WORD", help="mckp, global or uniform.  [default: mckp]")
+@click.option(
+    "--round-to", type=int, metavar="N",
+    help="Kept widths are multiples of this.  [default: the target's]",
+)  # fmt: skip
 @click.option(
     "--include", multiple=True, metavar="PATTERN", help="Narrow only groups of these nodes."
 )
 @click.option("--exclude", multiple=True, metavar="PATTERN", help="Keep the groups of these nodes.")
 @_freedom
-@click.option("--repair", help="none, bias, recalibrate, least-squares or auto.  [default: auto]")
-@click.option("--quantize", metavar="NUMBERS", help="What the result computes with, e.g. int8.")
-@click.option("--observer", help="How ranges of activations are found.  [default: mse]")
 @click.option(
-    "--calib", help="Samples that ranges come from: all, a selection, synthetic.  [default: all]"
+    "--repair",
+    metavar="WORD",
+    help="none, bias, recalibrate, least-squares or auto.  [default: auto]",
 )
-@click.option("--calib-samples", type=int, help="How many of them.  [default: all]")
-@click.option("--rounding", help="How weights become integers.  [default: nearest]")
+@click.option(
+    "--quantize",
+    metavar="FORMAT",
+    help="int8, float16, bfloat16, int8-weights or int4-weights.  [default: as the original]",
+)
+@click.option(
+    "--observer", metavar="WORD", help="How ranges of activations are found.  [default: mse]"
+)
+@click.option(
+    "--calib",
+    metavar="WORD",
+    help="Samples that ranges come from: all, a selection, synthetic.  [default: all]",
+)
+@click.option(
+    "--calib-samples",
+    type=int,
+    metavar="N",
+    help="How many of them.  [default: 128 of a selection]",
+)
+@click.option("--rounding", metavar="WORD", help="How weights become integers.  [default: nearest]")
 @click.option("--keep-float", multiple=True, metavar="PATTERN", help="Do not quantise these nodes.")
 @click.option(
     "--data", metavar="SPEC", help="Samples: .npz, a folder of images, package.module:function."
@@ -135,16 +173,26 @@ def main() -> None:
     "--eval", "metric", metavar="PACKAGE.MODULE:FUNCTION", help="The metric.  [default: top-1]"
 )
 @_input
-@click.option("--seed", type=int, help="Seed of everything random.  [default: 0]")
-@click.option("--measure", default="rapid", show_default=True, help="rapid, standard or none.")
+@click.option("--seed", type=int, metavar="N", help="Seed of everything random.  [default: 0]")
 @click.option(
-    "--threads", type=click.IntRange(1), default=1, show_default=True, help="Threads measured."
+    "--measure", metavar="WORD", default="rapid", show_default=True, help="rapid, standard or none."
+)
+@click.option(
+    "--threads",
+    type=click.IntRange(1),
+    metavar="N",
+    default=1,
+    show_default=True,
+    help="Threads measured.",
 )
 @click.option("-o", "--output", metavar="DIR", help="Folder of the bundle.")
 @click.option("--force", is_flag=True, help="Replace a bundle that is there.")
 @click.option("--dry-run", is_flag=True, help="Stop after the feasibility table.")
 @click.option(
-    "--explain", "explained", is_flag=True, help="Show every group and pin with its reason."
+    "--explain",
+    "explained",
+    is_flag=True,
+    help="Show every group, pin and layer left in floats with its reason.",
 )
 @_as_json
 def build(
@@ -154,7 +202,8 @@ def build(
 ) -> None:  # fmt: skip
     """Make MODEL smaller, prove it, measure it, write a bundle.
 
-    MODEL is an .onnx file, a .pt2 file of torch.export, or package.module:factory.
+    MODEL is an .onnx file, a .pt2 file of torch.export, or package.module:factory. What the WORDs
+    mean: edgec passes.
     """
     from edgec.build import build as run
     from edgec.recipe import Recipe
@@ -351,7 +400,7 @@ def targets(as_json: bool) -> None:
 @main.command()
 @_as_json
 def passes(as_json: bool) -> None:
-    """The passes, criteria, allocators and repairs there are."""
+    """The words there are: passes, criteria, repairs, formats, observers and more."""
     from edgec.catalogue import catalogue
 
     found = catalogue()

@@ -137,11 +137,16 @@ def show_report(report: Report, console: Console) -> None:
             ratio = f"{verdict.ratio:.3f}" if title.endswith("p50") else ""
             _row(table, title, _ms(old_ms), _ms(new_ms), ratio, note)
     _print(table, console)
+    facts = []
     if report.cut.differences:
         worst = f"{report.cut.worst:.1e}"
-        console.print(f"\n proof    cut equals masked network: max. relative difference {worst}")
-    for note in report.notes:
-        console.print(f" note     {plain(note)}")
+        facts.append(("proof", f"cut equals masked network: max. relative difference {worst}"))
+    if report.quantised is not None:
+        facts.append(("quantised", str(report.quantised)))
+    if facts:
+        console.print()
+    for label, text in (*facts, *(("note", note) for note in report.notes)):
+        console.print(f" {label:<11}{plain(text)}")
     if report.path is not None:
         console.print(f"\n [bold green]ok[/bold green]  {plain(str(report.path))}")
 
@@ -162,7 +167,7 @@ def _ms(value: float | None) -> str:
 
 
 def show_decisions(report: Report, console: Console) -> None:
-    """Every group: width before and after, and why it was kept whole; every pin."""
+    """Every group: width before and after, and why; every pin; every layer that stays in floats."""
     table = _table("group", "channels", "kept", "why")
     for decision in report.decisions:
         _row(table, decision.name, str(decision.width), str(decision.kept), decision.reason)
@@ -170,6 +175,9 @@ def show_decisions(report: Report, console: Console) -> None:
         where = f" ({pin.where})" if pin.where else ""
         _row(table, pin.name, str(len(pin.units)), str(len(pin.units)), pin.why + where)
     _print(table, console)
+    if report.quantised is not None and report.quantised.summary.floats:
+        console.print()
+        rows(("in floats", "why"), list(report.quantised.summary.floats.items()), console)
 
 
 def show_inspection(found: Inspection, console: Console, most: int = 12) -> None:

@@ -17,6 +17,7 @@ from edgec.explanation import Explanation, explain
 from edgec.graph.channels import ChannelGroups
 from edgec.graph.cost import Totals
 from edgec.passes.prune.prune import Decision
+from edgec.passes.quantize.formats import Summary
 from edgec.passes.repair import RepairRecord
 from edgec.verify import Check
 
@@ -56,6 +57,41 @@ class BeforeAfter:
 
 
 @dataclass(frozen=True)
+class Quantised:
+    """What the result computes with, where that is not what the original computes with.
+
+    Attributes:
+        numbers: The word after --quantize.
+        summary: What is in these numbers, and why the rest is not.
+        differences: The network before against the quantised graph, one per output.
+    """
+
+    numbers: str
+    summary: Summary
+    differences: tuple[Difference, ...]
+
+    @property
+    def snr_db(self) -> float:
+        """That of the output that changed most."""
+        return min((d.snr_db for d in self.differences), default=math.inf)
+
+    def __str__(self) -> str:
+        """One line."""
+        apart = "equal to" if self.snr_db == math.inf else f"{self.snr_db:.1f} dB from"
+        return f"{self.numbers}: {self.summary.text}, {apart} the network before"
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain data."""
+        return {
+            "numbers": self.numbers,
+            "summary": self.summary.text,
+            "how": self.summary.how,
+            "floats": dict(self.summary.floats),
+            "differences": [asdict(d) for d in self.differences],
+        }
+
+
+@dataclass(frozen=True)
 class Report:
     """The result of a build.
 
@@ -69,7 +105,8 @@ class Report:
         decisions: One per channel group.
         repair: What the repair did.
         cut: The cut network against the masked original: the proof of the cut.
-        artifact: The loaded artifact against the repaired network.
+        quantised: What was quantised, None if nothing was.
+        artifact: The loaded artifact against the network it was made from.
         drift: The loaded artifact against the original, on the same inputs.
         accuracy: Before and after, if there were labels.
         latency: Measured side by side on this machine, None if measuring was switched off.
@@ -88,6 +125,7 @@ class Report:
     decisions: tuple[Decision, ...]
     repair: RepairRecord
     cut: Check
+    quantised: Quantised | None
     artifact: Check
     drift: tuple[Difference, ...]
     accuracy: BeforeAfter | None
@@ -121,6 +159,7 @@ class Report:
             "groups": [asdict(d) for d in self.decisions],
             "repair": asdict(self.repair),
             "cut": _check(self.cut),
+            "quantised": None if self.quantised is None else self.quantised.to_json(),
             "artifact": _check(self.artifact),
             "drift": [asdict(d) for d in self.drift],
             "accuracy": None
@@ -166,4 +205,6 @@ def _data(record: Any) -> dict[str, Any] | None:
     return None if record is None else asdict(record)
 
 
-__all__ = ["Accuracy", "BeforeAfter", "BudgetResult", "Report", "Totals", "finite", "summary"]
+__all__ = [
+    "Accuracy", "BeforeAfter", "BudgetResult", "Quantised", "Report", "Totals", "finite", "summary",
+]  # fmt: skip

@@ -12,7 +12,7 @@ import sys
 import threading
 import traceback
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from types import FrameType
 from typing import Any
@@ -63,6 +63,28 @@ class Commands(click.Group):
         except KeyboardInterrupt:
             console.show_line("interrupted")
             return _INTERRUPTED
+
+
+class Sectioned(click.Command):
+    """A command whose help lists its options under titles.
+
+    Args:
+        sections: Title → names of parameters; those in none follow under `Other`.
+    """
+
+    def __init__(self, *args: Any, sections: Mapping[str, Sequence[str]], **extra: Any) -> None:
+        super().__init__(*args, **extra)
+        self.sections = sections
+
+    def format_options(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """Writes the sections."""
+        options = [p for p in self.get_params(ctx) if isinstance(p, click.Option)]
+        records = {p.name: p.get_help_record(ctx) for p in options}
+        named = {name for names in self.sections.values() for name in names}
+        others = [name for name in records if name not in named]
+        for title, names in (*self.sections.items(), ("Other", others)):
+            with formatter.section(title):
+                formatter.write_dl([record for name in names if (record := records[name])])
 
 
 def _explain(error: Exception) -> int:

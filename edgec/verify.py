@@ -96,13 +96,16 @@ def check_artifact(model: ir.Model, artifact: Runnable, feeds: Feeds) -> Check:
 
 def check_quantised(
     artifact: Runnable, quantised: ir.Model, before: ir.Model, feeds: Feeds
-) -> Check:
+) -> tuple[Check, tuple[Difference, ...]]:
     """The loaded artifact computes the quantised graph, and that one is near the network before.
 
     Integer kernels round where the graph's Q/DQ pairs round, but sums in floats may fall on the
     other side of a half, and a network can carry one such step far. So the artifact is held against
     the graph as written, and their difference against what quantisation itself changed: it must be
     the smaller of the two.
+
+    Returns:
+        The artifact against the graph; and the network before against the graph.
 
     Raises:
         VerificationError: The artifact is farther from the graph than the graph from the network
@@ -130,7 +133,8 @@ def check_quantised(
                 "nothing was written; 'edgec quantize-scan' ranks layers by the damage they do, "
                 "--keep-float keeps them",
             )
-    return Check(tuple(kernels), max(ARTIFACT_TOLERANCE, *(k.max_rel for k in kernels)))
+    tolerance = max(ARTIFACT_TOLERANCE, *(k.max_rel for k in kernels))
+    return Check(tuple(kernels), tolerance), tuple(moved)
 
 
 def _check(

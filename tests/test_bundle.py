@@ -37,7 +37,7 @@ MANIFEST = Manifest(
     budgets=(Budgeted("flops", "0.4", 400, 398, 1000),),
     original=Costs(1000, 500, 20, 80),
     result=Costs(398, 199, 9, 40),
-    numerics=(Numeric("cut", "y", 8, 1e-7, 3.1e-7, 1e-5),),
+    numerics=(Numeric("cut", "y", 8, 1e-7, 3.1e-7, 130.2, 1e-5),),
     accuracy=(Scored("top1", 100, 0.76, 0.75),),
     reasons=(Reason("fc", "is a graph output"),),
 )

@@ -23,6 +23,7 @@ from zoo import model_of
 
 from edgec import bundle
 from edgec.cli import main
+from edgec.passes.quantize.formats import FORMATS
 
 EDGEC = str(Path(sys.executable).with_name("edgec"))
 ROOT = Path(__file__).resolve().parent.parent
@@ -103,7 +104,7 @@ def finished(command: str, **options: Any) -> tuple[int, str, str]:
         ("quantize-scan net.onnx --method zd --size 0.5 --json", {"allocation"}),
         ("quantize-scan net.onnx --activations --data data.npz --json", {"resumed"}),
         ("targets --json", {"name", "title", "backends", "channel_grid", "precisions"}),
-        ("passes --json", {"passes", "criteria", "allocators", "repairs"}),
+        ("passes --json", {"passes", "criteria", "repairs", "formats", "observers"}),
         ("doctor --json", {"part", "version", "state"}),
     ],
 )
@@ -143,6 +144,18 @@ def test_help(command: str) -> None:
     assert text.startswith(f"Usage: edgec {command}".rstrip())
     assert "-h, --help" in text
     assert run(f"{command} -h").stdout == text
+
+
+def test_the_help_of_build_groups_its_options_and_names_every_format() -> None:
+    text = run("build --help").stdout
+    titles = re.findall(r"^(\w[^:\n]*):$", text, re.MULTILINE)
+    assert titles[1:] == [
+        "Pruning", "Quantisation", "Samples", "Target and measurement", "Result", "Other",
+    ]  # fmt: skip
+    assert all(word in text for word in FORMATS)
+    options = [o for o in main.commands["build"].params if isinstance(o, click.Option)]
+    for option in options:
+        assert len(re.findall(rf"^ .*{option.opts[-1]}\b(?!-)", text, re.MULTILINE)) >= 1
 
 
 def test_every_option_says_what_it_is() -> None:

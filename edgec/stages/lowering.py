@@ -34,12 +34,14 @@ class Lowered:
     Attributes:
         original, result: The artifacts.
         check: The result's artifact against the network it was made from.
+        moved: What quantisation changed: the network before it against the quantised graph.
         drift: The result's artifact against the original's, on the same inputs.
     """
 
     original: Artifact
     result: Artifact
     check: Check
+    moved: tuple[Difference, ...]
     drift: tuple[Difference, ...]
 
 
@@ -57,8 +59,8 @@ def lower(job: Job, loaded: Loaded, finished: Finished, folder: Path, scratch: P
         feeds = loaded.feeds(data=finished.seen)
         folder.mkdir(exist_ok=True)
         result = _lower_result(job, finished.model, folder)
-        check = (
-            check_artifact(finished.before, result.runner, feeds)
+        check, moved = (
+            (check_artifact(finished.before, result.runner, feeds), ())
             if finished.summary is None
             else check_quantised(result.runner, finished.model, finished.before, feeds)
         )
@@ -73,7 +75,7 @@ def lower(job: Job, loaded: Loaded, finished: Finished, folder: Path, scratch: P
             f"{job.target.backend} · {human(original.bytes, 'size')} → "
             f"{human(result.bytes, 'size')} · loaded, run and compared"
         )
-    return Lowered(original, result, check, tuple(drift.result()))
+    return Lowered(original, result, check, moved, tuple(drift.result()))
 
 
 def _lower_result(job: Job, model: ir.Model, folder: Path) -> Artifact:

@@ -7,19 +7,21 @@ from pathlib import Path
 
 from edgec.bundle import Budgeted, Costs, Manifest, Numeric, Reason, Scored, command
 from edgec.graph.cost import Totals
-from edgec.report import BeforeAfter, Report
+from edgec.report import BeforeAfter, Report, finite
 from edgec.stages.job import Job
 from edgec.stages.loading import Loaded
+from edgec.stages.quantizing import Finished
 
 
 def manifest(
-    job: Job, loaded: Loaded, report: Report, argv: Sequence[str], model: Path
+    job: Job, loaded: Loaded, finished: Finished, report: Report, argv: Sequence[str], model: Path
 ) -> Manifest:
     """The manifest of the bundle that a report is about.
 
     Args:
         job: The build.
         loaded: What it started from.
+        finished: What was lowered.
         report: What it found out.
         argv: The command line.
         model: The result's file.
@@ -40,6 +42,7 @@ def manifest(
         original=_costs(report.costs.before, report.file_bytes.before),
         result=_costs(totals, model.stat().st_size),
         numerics=_numerics(report),
+        quantisation=finished.to_json(job.recipe),
         accuracy=_scored(report.accuracy),
         reasons=tuple(
             Reason(p.name, f"{len(p.units)} channels pinned: {p.why}") for p in report.groups.pinned
@@ -52,10 +55,16 @@ def _costs(totals: Totals, size: int) -> Costs:
 
 
 def _numerics(report: Report) -> tuple[Numeric, ...]:
+    moved = () if report.quantised is None else report.quantised.differences
+    compared = (
+        ("cut", report.cut.differences, report.cut.tolerance),
+        ("quantised", moved, None),
+        ("artifact", report.artifact.differences, report.artifact.tolerance),
+    )
     return tuple(
-        Numeric(check, d.name, d.samples, d.max_abs, d.max_rel, found.tolerance)
-        for check, found in (("cut", report.cut), ("artifact", report.artifact))
-        for d in found.differences
+        Numeric(check, d.name, d.samples, d.max_abs, finite(d.max_rel), finite(d.snr_db), tolerance)
+        for check, differences, tolerance in compared
+        for d in differences
     )
 
 

@@ -77,7 +77,7 @@ def finish(job: Job, loaded: Loaded, repaired: Repaired) -> Finished:
         context = replace(job.context, data=data)
         model = step(model, context)
         summary = kind.told(context.records[step.name])
-        job.say(f"{word} · {summary.text}")
+        job.say(" · ".join(filter(None, (word, summary.how, summary.text))))
         for note in summary.notes:
             job.note(note)
     stored = [v.const_value for v in model.graph.initializers.values()]

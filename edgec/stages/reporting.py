@@ -8,7 +8,7 @@ from pathlib import Path
 from edgec.devices.base import Pair
 from edgec.passes.prune.feasibility import Preparation
 from edgec.passes.repair import RepairRecord
-from edgec.report import BeforeAfter, BudgetResult, Report
+from edgec.report import BeforeAfter, BudgetResult, Quantised, Report
 from edgec.stages.job import Job
 from edgec.stages.loading import Loaded
 from edgec.stages.lowering import Lowered
@@ -63,6 +63,7 @@ def report(
         decisions=result.pruned.decisions if result else (),
         repair=result.repaired.record if result else RepairRecord("none", 0),
         cut=result.pruned.check if result else Check(),
+        quantised=_quantised(job, result) if result else None,
         artifact=result.lowered.check if result else Check(),
         drift=result.lowered.drift if result else (),
         accuracy=result.accuracy if result else None,
@@ -71,3 +72,10 @@ def report(
         seconds=dict(job.seconds),
         groups=prepared.groups,
     )
+
+
+def _quantised(job: Job, result: Result) -> Quantised | None:
+    word, summary = job.recipe.quantize, result.finished.summary
+    if word is None or summary is None:
+        return None
+    return Quantised(word, summary, result.lowered.moved)

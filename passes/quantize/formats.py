@@ -14,8 +14,12 @@ from edgec.passes.quantize.rules import QuantizeRules
 from edgec.passes.quantize.weight_only import WeightOnly
 
 ALL, SYNTHETIC = "all", "synthetic"
-CALIBS = (ALL, *SELECTIONS, SYNTHETIC)
-"""Where the samples come from that activations are observed on."""
+CALIBS: Mapping[str, str] = {
+    ALL: "all of them; the default",
+    **{name: selection.summary for name, selection in SELECTIONS.items()},
+    SYNTHETIC: "made up to fit the BatchNorm statistics; needs no data",
+}
+"""Where the samples come from that activations are observed on: word → one line."""
 
 
 @dataclass(frozen=True)
@@ -41,14 +45,16 @@ class Summary:
     """What a pass did, alike for all of them.
 
     Attributes:
-        text: One line.
+        text: What is in other numbers now, in a few words.
         floats: Node → why it is as it was.
         notes: What a reader has to know.
+        how: What decided the numbers, if anything did.
     """
 
     text: str
     floats: Mapping[str, str]
     notes: tuple[str, ...] = ()
+    how: str = ""
 
 
 @dataclass(frozen=True)
@@ -82,7 +88,7 @@ def _integers(options: Options) -> Pass:
 def _of_integers(record: QuantizeRecord) -> Summary:
     layers = f"{record.quantised} of {record.products} layers in integers"
     samples = f"{record.samples} sample{'s' * (record.samples != 1)}"
-    return Summary(f"{record.observer}, {samples} · {layers}", record.floats, record.notes)
+    return Summary(layers, record.floats, record.notes, f"{record.observer}, {samples}")
 
 
 def _of_halves(record: Mapping[str, Any]) -> Summary:

@@ -164,7 +164,7 @@ class Rounding:
 
 
 ROUNDINGS: dict[str, Rounding] = {
-    "nearest": Rounding("each weight by itself", nearest),
+    "nearest": Rounding("each weight by itself; the default", nearest),
     "seq-mse": Rounding("the range with the least output error, then nearest", nearest, True, 20),
     "feedback": Rounding("later weights make up for the errors of earlier ones", feedback),
     "adaround": Rounding("up or down, by gradient descent", adaround, False, _STEPS),
