@@ -61,6 +61,16 @@ def _allow(context: click.Context, _: click.Parameter, seconds: float) -> None:
     context.with_resource(analysis_seconds(seconds))
 
 
+def _widths(_: click.Context, __: click.Parameter, text: str | None) -> tuple[int, ...]:
+    """`8,4`."""
+    if text is None:
+        return ()
+    words = text.split(",")
+    if not all(_SIZE.fullmatch(word) for word in words):
+        raise UsageError(f"--bits {text}", "is no list of widths", "for example 8,4")
+    return tuple(int(word) for word in words)
+
+
 _limit = click.option(
     "--analysis-seconds", type=click.FloatRange(0, min_open=True), metavar="S", default=300,
     show_default=True, expose_value=False, callback=_allow,
@@ -163,6 +173,21 @@ _SECTIONS = {
 )
 @click.option("--rounding", metavar="WORD", help="How weights become integers.  [default: nearest]")
 @click.option("--keep-float", multiple=True, metavar="PATTERN", help="Do not quantise these nodes.")
+@click.option(
+    "--max-drop",
+    type=float,
+    metavar="X",
+    help="Keep layers in floats, so that quantisation costs at most X by --drop-metric.",
+)
+@click.option(
+    "--drop-metric", help="error (noise over signal), kl, top1 or a function.  [default: error]"
+)
+@click.option(
+    "--bits",
+    callback=_widths,
+    metavar="LIST",
+    help="Widths that weights may have under --max-drop: 8 or 8,4.  [default: 8]",
+)
 @click.option(
     "--data", metavar="SPEC", help="Samples: .npz, a folder of images, package.module:function."
 )
@@ -324,14 +349,6 @@ def compare(
     if restored is not None:
         out.print()
         console.show_restorations(restored, out)
-
-
-def _widths(_: click.Context, __: click.Parameter, text: str) -> tuple[int, ...]:
-    """`8,4`."""
-    words = text.split(",")
-    if not all(_SIZE.fullmatch(word) for word in words):
-        raise UsageError(f"--bits {text}", "is no list of widths", "for example 8,4")
-    return tuple(int(word) for word in words)
 
 
 @main.command("quantize-scan")

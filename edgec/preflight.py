@@ -11,13 +11,14 @@ import onnx_ir as ir
 
 from edgec import bundle
 from edgec.calibration.data import Data
-from edgec.calibration.evaluate import Metric
+from edgec.calibration.evaluate import TOP1, Metric, find_metric
 from edgec.calibration.moments import runner
 from edgec.calibration.observers import OBSERVERS
 from edgec.devices.measure import PRESETS
 from edgec.errors import UnsupportedError, UsageError
 from edgec.passes.quantize.formats import ACTIVATIONS, ALL, CALIBS, FORMATS, SYNTHETIC
 from edgec.passes.quantize.rounding import ROUNDINGS
+from edgec.passes.quantize.yardstick import PLAIN
 from edgec.passes.repair import REPAIRS
 from edgec.recipe import Recipe
 from edgec.suggest import check_known
@@ -105,11 +106,29 @@ def check_quantisation(recipe: Recipe, target: Target, data: object) -> None:
         )
     if data is not None and recipe.calib == SYNTHETIC:
         raise UsageError("--calib synthetic", "is given with --data", "leave one of them away")
+    _check_drop(recipe, data)
     if recipe.calib == ALL and recipe.calib_samples is not None:
         raise UsageError(
             f"--calib-samples {recipe.calib_samples}", "says how many, not which",
             "say --calib first, or another selection",
         )  # fmt: skip
+
+
+def _check_drop(recipe: Recipe, data: object) -> None:
+    """The options of --max-drop."""
+    if recipe.max_drop is None:
+        for name in ("drop_metric", "bits"):
+            if getattr(recipe, name) != getattr(Recipe(), name):
+                option = f"--{name.replace('_', '-')}"
+                raise UsageError(option, "needs --max-drop", f"leave {option} away, or give one")
+        return
+    if data is None:
+        raise UsageError("--max-drop", "needs samples to measure on", "give --data")
+    if not recipe.bits or not set(recipe.bits) <= {8, 4}:
+        listed = ",".join(map(str, recipe.bits))
+        raise UsageError(f"--bits {listed}", "are no widths of weights", "give 8, or 8,4")
+    if recipe.drop_metric not in (*PLAIN, TOP1.name):
+        find_metric(recipe.drop_metric)
 
 
 def check_place(

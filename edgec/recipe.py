@@ -11,6 +11,7 @@ A recipe comes from keyword arguments, from the command line, or from TOML:
 
 from __future__ import annotations
 
+import math
 import os
 import tomllib
 from collections.abc import Mapping
@@ -48,6 +49,11 @@ class Recipe:
         calib_samples: How many of them; None: all.
         rounding: How weights become integers: `nearest` or better.
         keep_float: Patterns of node names that are not quantised.
+        max_drop: The most that quantisation may cost by `drop_metric`; layers stay in floats for
+            it. None: no bound.
+        drop_metric: `error` (noise over signal of the outputs), `kl` (of classes), `top1` or
+            `package.module:function` (points lost on labelled samples).
+        bits: Widths that weights may have under `max_drop`: 8, 4.
         seed: Seed of everything random.
     """
 
@@ -71,6 +77,9 @@ class Recipe:
     calib_samples: int | None = None
     rounding: str = "nearest"
     keep_float: tuple[str, ...] = ()
+    max_drop: float | None = None
+    drop_metric: str = "error"
+    bits: tuple[int, ...] = (8,)
     seed: int = 0
 
     def __post_init__(self) -> None:
@@ -87,6 +96,10 @@ class Recipe:
             )
         if self.calib_samples is not None and self.calib_samples < 1:
             raise UsageError("--calib-samples", f"is {self.calib_samples}", "give 1 or more")
+        if self.max_drop is not None and not 0 < self.max_drop < math.inf:
+            raise UsageError(
+                f"--max-drop {self.max_drop:g}", "is no bound", "give a number above 0"
+            )
         _ = self.budgets  # reads them: a malformed one is an error now
 
     @property
@@ -145,7 +158,10 @@ def _typed(subject: str, name: str, value: Any, kind: str) -> Any:
         if isinstance(value, bool):
             return value
     elif kind.startswith("tuple"):
-        if isinstance(value, list | tuple) and all(isinstance(v, str) for v in value):
+        item = int if "int" in kind else str
+        if isinstance(value, list | tuple) and all(
+            isinstance(v, item) and not isinstance(v, bool) for v in value
+        ):
             return tuple(value)
     elif isinstance(value, str):
         if "str" in kind:
@@ -161,7 +177,7 @@ def _typed(subject: str, name: str, value: Any, kind: str) -> Any:
 def _words(kind: str) -> str:
     """An annotation of a field, for a person who writes TOML."""
     if kind.startswith("tuple"):
-        return 'a list of texts, such as ["head*"]'
+        return "whole numbers: [8, 4]" if "int" in kind else 'a list of texts, such as ["head*"]'
     if kind == "bool":
         return "true or false"
     if "float" in kind:

@@ -90,7 +90,7 @@ def test_what_was_chosen_can_be_placed() -> None:
     names = [node.name or "" for node in model.graph if node.op_type in ("Conv", "Gemm")]
     allocation = Allocation(dict(zip(names, (FLOAT, 4, 8), strict=True)), 0.0, 0.0)
     assert floats_of(allocation) == (names[0],)
-    placed = with_bits(place(model, rules, exclude=floats_of(allocation)), allocation)
+    placed = with_bits(place(model, rules, exclude=floats_of(allocation)), allocation.bits)
     assert {w.readers[0][0]: w.bits for w in placed.weights} == {names[1]: 4, names[2]: 8}
 
 

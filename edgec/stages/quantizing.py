@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -18,14 +19,17 @@ from edgec.model import copied, load
 from edgec.passes.base import Pass
 from edgec.passes.fuse import FuseBatchNorm
 from edgec.passes.quantize.formats import ALL, FORMATS, SYNTHETIC, Options, Summary
+from edgec.passes.quantize.quantize import Quantize
 from edgec.recipe import Recipe
 from edgec.stages.job import Job
 from edgec.stages.loading import Loaded
+from edgec.stages.mixing import mix
 from edgec.stages.repairing import Repaired
 
 _ENOUGH = 128  # samples that a selection chooses where no number is given
 _JUDGED_ON = 32
 Samples = Data | Selected | Synthetic
+Told = Callable[[Any], Summary]
 
 
 @dataclass(frozen=True)
@@ -67,22 +71,40 @@ def finish(job: Job, loaded: Loaded, repaired: Repaired) -> Finished:
         return Finished(model, repaired.model, repaired.totals)
     with job.phase("quantise"):
         kind = FORMATS[word]
-        step = kind.make(
-            Options(
-                job.target.profile.quantize, recipe.observer, recipe.rounding, recipe.keep_float,
-                keep=True,
-            )
+        options = Options(
+            job.target.profile.quantize, recipe.observer, recipe.rounding, recipe.keep_float,
+            keep=True,
         )  # fmt: skip
+        step = kind.make(options)
         data = _samples(job, loaded, repaired.model, model, step) if kind.needs_data else None
-        context = replace(job.context, data=data)
-        model = step(model, context)
-        summary = kind.told(context.records[step.name])
+        if recipe.max_drop is None:
+            context = replace(job.context, data=data)
+            model = step(model, context)
+            summary = kind.told(context.records[step.name])
+        else:
+            model, summary = _mixed(job, loaded, model, step, data, kind.told)
         job.say(" · ".join(filter(None, (word, summary.how, summary.text))))
         for note in summary.notes:
             job.note(note)
     stored = [v.const_value for v in model.graph.initializers.values()]
     size = sum(tensor.nbytes for tensor in stored if tensor is not None)
     return Finished(model, repaired.model, replace(repaired.totals, size=size), summary, data)
+
+
+def _mixed(
+    job: Job, loaded: Loaded, model: ir.Model, step: Pass, data: Samples | None, told: Told
+) -> tuple[ir.Model, Summary]:
+    """Quantises under --max-drop."""
+    assert isinstance(step, Quantize)
+    assert data is not None
+    model, record, drop = mix(job, loaded, model, step, data)
+    summary = told(record)
+    note = f"--max-drop {job.recipe.max_drop:g}, against the network before quantisation"
+    return model, replace(
+        summary,
+        floats={**summary.floats, **drop.reasons},
+        notes=(*summary.notes, f"{note}: {drop.words}"),
+    )
 
 
 def _samples(job: Job, loaded: Loaded, repaired: ir.Model, folded: ir.Model, step: Pass) -> Samples:

@@ -106,13 +106,13 @@ def _solved(
     return Allocation(bits, *total)
 
 
-def with_bits(placement: Placement, allocation: Allocation) -> Placement:
-    """The placement with the chosen bits; place it without `floats_of` first.
+def with_bits(placement: Placement, bits: Mapping[str, int]) -> Placement:
+    """The placement with the chosen bits of each layer; place it without `floats_of` first.
 
-    Layers that the allocation does not know keep the bits they had.
+    Layers that are not named keep the bits they had.
     """
     weights = tuple(
-        replace(weight, bits=allocation.bits.get(weight.readers[0][0], weight.bits))
+        replace(weight, bits=bits.get(weight.readers[0][0], weight.bits))
         for weight in placement.weights
     )
     return replace(placement, weights=weights)

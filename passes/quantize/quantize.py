@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any, ClassVar
 
 import onnx_ir as ir
@@ -17,6 +17,7 @@ from edgec.errors import UnsupportedError, UsageError
 from edgec.passes.base import Context, Data, Pass
 from edgec.passes.opset import RaiseOpset
 from edgec.passes.quantize.bias import channels_read, correct_locally
+from edgec.passes.quantize.bits import with_bits
 from edgec.passes.quantize.insert import insert
 from edgec.passes.quantize.place import place
 from edgec.passes.quantize.placement import Placement
@@ -27,7 +28,8 @@ from edgec.passes.quantize.weights import WEIGHT_METHODS, StoredWeight
 from edgec.suggest import check_known
 
 _PAIRS = 13  # the operator set from which on scales may run along an axis
-_FIT = "slim"
+_NARROW = 21  # and that from which on integers may have 4 bits
+FIT = "slim"
 
 
 @dataclass(frozen=True)
@@ -73,6 +75,7 @@ class Quantize(Pass):
         observer: How the range of an activation is found (`OBSERVERS`).
         rounding: How weights become integers (`ROUNDINGS`).
         exclude: Patterns of node names that stay in floats.
+        bits: Layer → width of its weight, where that is not what the rules say.
         correct: Whether biases take out the mean error that rounded weights make.
         keep: Whether what was observed is kept for the next time.
     """
@@ -81,6 +84,7 @@ class Quantize(Pass):
     observer: str = "mse"
     rounding: str = "nearest"
     exclude: tuple[str, ...] = ()
+    bits: Mapping[str, int] = field(default_factory=dict)
     correct: bool = True
     keep: bool = False
     name: ClassVar[str] = "quantize"
@@ -92,12 +96,17 @@ class Quantize(Pass):
         if context.data is None:
             raise UsageError("--quantize", "needs to see activations", "give --data")
 
+    def placed(self, model: ir.Model, context: Context) -> tuple[ir.Model, Placement]:
+        """The model in an operator set that can say it, and where integers go."""
+        least = _NARROW if any(width != 8 for width in self.bits.values()) else _PAIRS
+        model = GlobalPools()(RaiseOpset(least)(model, context), context)
+        return model, with_bits(place(model, self.rules, exclude=self.exclude), self.bits)
+
     def run(self, model: ir.Model, context: Context) -> ir.Model:
         """Places, observes, rounds, corrects, inserts."""
         data = context.data
         assert data is not None
-        model = GlobalPools()(RaiseOpset(_PAIRS)(model, context), context)
-        placement = place(model, self.rules, exclude=self.exclude)
+        model, placement = self.placed(model, context)
         if not placement.weights:
             raise UnsupportedError("the model", "has nothing to quantise", _reasons(placement))
         cache = Cache.default() if self.keep else Cache(None)
@@ -122,7 +131,7 @@ class Quantize(Pass):
     def _stored(self, model: ir.Model, placement: Placement, data: Data) -> dict[str, StoredWeight]:
         """The integers of every weight."""
         arrays = {w.initializer: _array(model, w.initializer) for w in placement.weights}
-        fit = WEIGHT_METHODS[_FIT].fit
+        fit = WEIGHT_METHODS[FIT].fit
         grids = {
             w.initializer: fit(
                 arrays[w.initializer], replace(self.rules.weights, bits=w.bits), w.axis, None

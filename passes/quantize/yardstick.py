@@ -15,6 +15,9 @@ from edgec.calibration.sources import Array
 from edgec.calibration.variants import Parts
 from edgec.errors import UsageError, VerificationError
 
+PLAIN = ("error", "kl")
+"""Metrics that need no labels."""
+
 _SAMPLES = 64
 _BATCH = 8
 
@@ -39,7 +42,7 @@ class Yardstick:
         """
         self.name, self.samples = name, samples
         self._model, self._data = model, data
-        self._labelled = name not in ("error", "kl")
+        self._labelled = name not in PLAIN
         self._metric = find_metric(name) if self._labelled and name != "top1" else TOP1
         targets: list[Feeds] = []
         labels: list[Array] = []
