@@ -56,11 +56,13 @@ class Cache:
 
     Attributes:
         folder: Where they lie; None: nothing is kept.
-        notes: What was found there, or why not, one sentence each.
+        notes: What was wrong there, one sentence each.
+        hits: How often what was asked for had been observed before.
     """
 
     folder: Path | None
     notes: list[str] = field(default_factory=list)
+    hits: int = 0
 
     @classmethod
     def default(cls) -> Cache:
@@ -107,7 +109,7 @@ class Cache:
         if set(found) != set(wanted):
             self.notes.append(f"{path} holds other tensors and is replaced")
             return None
-        self.notes.append(f"activations were observed before: {path}")
+        self.hits += 1
         return {name: found[name] for name in wanted}
 
     def _write(self, path: Path, found: Mapping[str, Histogram]) -> None:

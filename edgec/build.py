@@ -89,10 +89,13 @@ def build(
         nullcontext() if path is None else bundle.writing(path, force=force) as writer,
     ):
         folder = Path(scratch) / "result" if writer is None else writer.folder
-        lowered = stages.lower(job, loaded, finished, folder, Path(scratch))
+        lowered = stages.lower(
+            job, loaded, finished, folder, Path(scratch), twin=measure not in (None, "none")
+        )
         accuracy = stages.evaluate(job, loaded, lowered)
         latency = stages.measure(job, loaded, lowered, measure)
-        result = stages.Result(pruned, repaired, finished, lowered, accuracy, latency)
+        gain = stages.measure_gain(job, loaded, finished, lowered, measure)
+        result = stages.Result(pruned, repaired, finished, lowered, accuracy, latency, gain)
         report = stages.report(job, loaded, prepared, result, path)
         if writer is not None:
             reasons = {d.name: d.reason for d in report.decisions}

@@ -64,11 +64,13 @@ class Quantised:
         numbers: The word after --quantize.
         summary: What is in these numbers, and why the rest is not.
         differences: The network before against the quantised graph, one per output.
+        gain: Latencies of the network before and of the result, if they were measured.
     """
 
     numbers: str
     summary: Summary
     differences: tuple[Difference, ...]
+    gain: Pair | None = None
 
     @property
     def snr_db(self) -> float:
@@ -78,7 +80,11 @@ class Quantised:
     def __str__(self) -> str:
         """One line."""
         apart = "equal to" if self.snr_db == math.inf else f"{self.snr_db:.1f} dB from"
-        return f"{self.numbers}: {self.summary.text}, {apart} the network before"
+        text = f"{self.numbers}: {self.summary.text}, {apart} the network before"
+        if self.gain is not None:
+            found = self.gain.comparison
+            text += f", {found.ratio:.3f} of its latency ({found.verdict})"
+        return text
 
     def to_json(self) -> dict[str, Any]:
         """Plain data."""
@@ -87,7 +93,9 @@ class Quantised:
             "summary": self.summary.text,
             "how": self.summary.how,
             "floats": dict(self.summary.floats),
+            "doubtful": dict(self.summary.doubtful),
             "differences": [asdict(d) for d in self.differences],
+            "gain": None if self.gain is None else self.gain.to_json(),
         }
 
 

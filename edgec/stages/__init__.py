@@ -7,7 +7,7 @@ from edgec.stages.job import Job
 from edgec.stages.loading import load
 from edgec.stages.lowering import lower
 from edgec.stages.manifest import manifest
-from edgec.stages.measuring import evaluate, measure
+from edgec.stages.measuring import evaluate, measure, measure_gain
 from edgec.stages.pruning import analyse, prune
 from edgec.stages.quantizing import finish
 from edgec.stages.repairing import repair
@@ -15,5 +15,6 @@ from edgec.stages.reporting import Result, report
 
 __all__ = [
     "Job", "Result", "analyse", "evaluate", "finish", "load", "lower", "manifest", "measure",
+    "measure_gain",
     "prune", "repair", "report",
 ]  # fmt: skip

@@ -34,18 +34,22 @@ class Lowered:
     Attributes:
         original, result: The artifacts.
         check: The result's artifact against the network it was made from.
+        twin: The network before quantisation, if there was one and it is to be measured.
         moved: What quantisation changed: the network before it against the quantised graph.
         drift: The result's artifact against the original's, on the same inputs.
     """
 
     original: Artifact
     result: Artifact
+    twin: Artifact | None
     check: Check
     moved: tuple[Difference, ...]
     drift: tuple[Difference, ...]
 
 
-def lower(job: Job, loaded: Loaded, finished: Finished, folder: Path, scratch: Path) -> Lowered:
+def lower(
+    job: Job, loaded: Loaded, finished: Finished, folder: Path, scratch: Path, *, twin: bool
+) -> Lowered:
     """Builds the artifact, loads it, checks it against the network it was made from.
 
     Args:
@@ -54,6 +58,7 @@ def lower(job: Job, loaded: Loaded, finished: Finished, folder: Path, scratch: P
         finished: The result; loses its weights.
         folder: For the files of the result.
         scratch: For those of the original.
+        twin: Whether the network before quantisation is lowered too.
     """
     with job.phase("lower"):
         feeds = loaded.feeds(data=finished.seen)
@@ -64,9 +69,14 @@ def lower(job: Job, loaded: Loaded, finished: Finished, folder: Path, scratch: P
             if finished.summary is None
             else check_quantised(result.runner, finished.model, finished.before, feeds)
         )
+        other = None
+        if twin and finished.twin is not None:
+            (scratch / "twin").mkdir()
+            other = _lower_result(job, finished.twin, scratch / "twin")
         # Make room for the original. A graph is a cycle: only the collector frees its weights.
-        for model in (finished.model, finished.before):
-            forget_weights(model)
+        for model in (finished.model, finished.before, finished.twin):
+            if model is not None:
+                forget_weights(model)
         gc.collect()
         original = _lower_original(job, loaded, scratch / "original")
         drift = Comparison()
@@ -75,7 +85,7 @@ def lower(job: Job, loaded: Loaded, finished: Finished, folder: Path, scratch: P
             f"{job.target.backend} · {human(original.bytes, 'size')} → "
             f"{human(result.bytes, 'size')} · loaded, run and compared"
         )
-    return Lowered(original, result, check, moved, tuple(drift.result()))
+    return Lowered(original, result, other, check, moved, tuple(drift.result()))
 
 
 def _lower_result(job: Job, model: ir.Model, folder: Path) -> Artifact:

@@ -9,7 +9,8 @@ from edgec.devices.measure import PRESETS, measure_pair
 from edgec.report import BeforeAfter
 from edgec.stages.job import Job
 from edgec.stages.loading import Loaded
-from edgec.stages.lowering import Lowered
+from edgec.stages.lowering import Artifact, Lowered
+from edgec.stages.quantizing import Finished
 
 
 def evaluate(job: Job, loaded: Loaded, lowered: Lowered) -> BeforeAfter | None:
@@ -36,14 +37,41 @@ def measure(job: Job, loaded: Loaded, lowered: Lowered, preset: str | None) -> P
     if preset is None or preset == "none":
         return None
     with job.phase("measure"):
-        feeds = loaded.feeds(batch=1)
-        pair = measure_pair(
-            lambda: lowered.original.runner.run(feeds),
-            lambda: lowered.result.runner.run(feeds),
-            budget_s=PRESETS[preset].budget_s,
-            min_blocks=PRESETS[preset].min_blocks,
-            threads=job.threads,
-            seed=job.recipe.seed,
-        )
+        pair = _side_by_side(job, loaded, lowered.original, lowered.result, preset)
         job.say(f"this machine, {plural(job.threads, 'thread')}, n {pair.b.n}")
     return pair
+
+
+def measure_gain(
+    job: Job, loaded: Loaded, finished: Finished, lowered: Lowered, preset: str | None
+) -> Pair | None:
+    """The latency of the network before quantisation and of the result; None without one.
+
+    Where the result is no faster, a note says so and names the layers that do not gain.
+    """
+    if preset is None or lowered.twin is None or finished.summary is None:
+        return None
+    word = job.recipe.quantize
+    with job.phase("measure"):
+        pair = _side_by_side(job, loaded, lowered.twin, lowered.result, preset)
+        found = pair.comparison
+        job.say(f"{word} against the same network before: {found.ratio:.3f}, {found.verdict}")
+    if found.verdict != "FASTER":
+        few = list(finished.summary.doubtful.items())
+        shown = ", ".join(f"{name} ({why})" for name, why in few[:4])
+        more = f" and {len(few) - 4} more" if len(few) > 4 else ""
+        layers = f"; too little work to gain from it: {shown}{more}" if few else ""
+        job.notes.append(f"{word} does not make this network faster here{layers}")
+    return pair
+
+
+def _side_by_side(job: Job, loaded: Loaded, a: Artifact, b: Artifact, preset: str) -> Pair:
+    feeds = loaded.feeds(batch=1)
+    return measure_pair(
+        lambda: a.runner.run(feeds),
+        lambda: b.runner.run(feeds),
+        budget_s=PRESETS[preset].budget_s,
+        min_blocks=PRESETS[preset].min_blocks,
+        threads=job.threads,
+        seed=job.recipe.seed,
+    )

@@ -41,6 +41,7 @@ class Finished:
         before: The repaired network, from which it was made.
         totals: What the result costs: the bytes of its weights are those of the integers.
         summary: What was quantised; None if nothing was.
+        twin: The graph in the numbers before; None if nothing was quantised.
         seen: The samples that activations were observed on, if any were.
     """
 
@@ -48,6 +49,7 @@ class Finished:
     before: ir.Model
     totals: Totals
     summary: Summary | None = None
+    twin: ir.Model | None = None
     seen: Samples | None = None
 
     def to_json(self, recipe: Recipe) -> dict[str, Any] | None:
@@ -70,6 +72,7 @@ def finish(job: Job, loaded: Loaded, repaired: Repaired) -> Finished:
     if word is None:
         return Finished(model, repaired.model, repaired.totals)
     with job.phase("quantise"):
+        twin = copied(model)
         kind = FORMATS[word]
         options = Options(
             job.target.profile.quantize, recipe.observer, recipe.rounding, recipe.keep_float,
@@ -88,7 +91,8 @@ def finish(job: Job, loaded: Loaded, repaired: Repaired) -> Finished:
             job.note(note)
     stored = [v.const_value for v in model.graph.initializers.values()]
     size = sum(tensor.nbytes for tensor in stored if tensor is not None)
-    return Finished(model, repaired.model, replace(repaired.totals, size=size), summary, data)
+    totals = replace(repaired.totals, size=size)
+    return Finished(model, repaired.model, totals, summary, twin, data)
 
 
 def _mixed(

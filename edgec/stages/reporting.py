@@ -25,6 +25,7 @@ class Result:
     Attributes:
         accuracy: Before and after, if there were labels.
         latency: None if it was not measured.
+        gain: The network before quantisation and the result, measured side by side.
     """
 
     pruned: Pruned
@@ -33,6 +34,7 @@ class Result:
     lowered: Lowered
     accuracy: BeforeAfter | None
     latency: Pair | None
+    gain: Pair | None
 
 
 def report(
@@ -78,4 +80,4 @@ def _quantised(job: Job, result: Result) -> Quantised | None:
     word, summary = job.recipe.quantize, result.finished.summary
     if word is None or summary is None:
         return None
-    return Quantised(word, summary, result.lowered.moved)
+    return Quantised(word, summary, result.lowered.moved, result.gain)

@@ -51,12 +51,14 @@ class Summary:
         floats: Node → why it is as it was.
         notes: What a reader has to know.
         how: What decided the numbers, if anything did.
+        doubtful: Layer → why these numbers hardly make it faster by itself.
     """
 
     text: str
     floats: Mapping[str, str]
     notes: tuple[str, ...] = ()
     how: str = ""
+    doubtful: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -91,7 +93,8 @@ def _integers(options: Options) -> Pass:
 def _of_integers(record: QuantizeRecord) -> Summary:
     layers = f"{record.quantised} of {record.products} layers in integers"
     samples = f"{record.samples} sample{'s' * (record.samples != 1)}"
-    return Summary(layers, record.floats, record.notes, f"{record.observer}, {samples}")
+    how = f"{record.observer}, {samples}" + " (observed before)" * record.remembered
+    return Summary(layers, record.floats, record.notes, how, record.doubtful)
 
 
 def _of_halves(record: Mapping[str, Any]) -> Summary:

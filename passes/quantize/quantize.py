@@ -18,6 +18,7 @@ from edgec.passes.base import Context, Data, Pass
 from edgec.passes.opset import RaiseOpset
 from edgec.passes.quantize.bias import channels_read, correct_locally
 from edgec.passes.quantize.bits import with_bits
+from edgec.passes.quantize.gains import doubtful
 from edgec.passes.quantize.insert import insert
 from edgec.passes.quantize.place import place
 from edgec.passes.quantize.placement import Placement
@@ -43,6 +44,8 @@ class QuantizeRecord:
         weights: Names of the weights in integers.
         grids: Activation → its grid.
         floats: Node → why it stays in floats.
+        doubtful: Layer in integers → why it hardly gains by itself.
+        remembered: Whether the ranges are from the cache.
         notes: What a reader has to know.
     """
 
@@ -53,6 +56,8 @@ class QuantizeRecord:
     weights: tuple[str, ...]
     grids: Mapping[str, Grid]
     floats: Mapping[str, str]
+    doubtful: Mapping[str, str]
+    remembered: bool = False
     notes: tuple[str, ...] = ()
 
     @property
@@ -115,6 +120,7 @@ class Quantize(Pass):
         seen = cache.observe(model, placed, data, channels=axes if self.correct else None)
         grids = ranges_of(seen, self.observer, self.rules.activations, placement.tied)
         stored = self._stored(model, placement, data)
+        slow = doubtful(model, placement)
         corrected = 0
         if self.correct:
             means = {name: histogram.channels for name, histogram in seen.items()}
@@ -124,7 +130,7 @@ class Quantize(Pass):
         context.records[self.name] = QuantizeRecord(
             self.observer, self.rounding, samples, corrected,
             tuple(w.initializer for w in placement.weights), grids, placement.floats,
-            tuple(cache.notes),
+            slow, cache.hits > 0, tuple(cache.notes),
         )  # fmt: skip
         return model
 

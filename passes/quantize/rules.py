@@ -41,6 +41,8 @@ class QuantizeRules:
         depthwise: Whether convolutions with one channel in a group are computed in integers.
         grouped_kernel: The least kernel side of grouped convolutions in integers.
         square_kernels: Whether kernels must be square.
+        gains_from_macs, gains_from_channels: Layers of less work gain nothing by themselves; told
+            where the whole network is no faster.
         keep_first, keep_last: Whether the first and the last product stay in floats.
     """
 
@@ -65,5 +67,7 @@ class QuantizeRules:
     depthwise: bool
     grouped_kernel: int
     square_kernels: bool
+    gains_from_macs: int
+    gains_from_channels: int
     keep_first: bool
     keep_last: bool
