@@ -166,5 +166,5 @@ def remarks(histograms: Mapping[str, Histogram]) -> dict[str, str]:
     found = {}
     for name, seen in histograms.items():
         if seen.total and seen.least == seen.greatest:
-            found[name] = f"is always {seen.least:g} on these samples"
+            found[name] = f"is always {seen.least:g}"
     return found

@@ -114,7 +114,10 @@ _SECTIONS = {
         "criterion", "allocator", "round_to", "include", "exclude", "across_norms", "drop_heads",
         "repair",
     ),
-    "Quantisation": ("quantize", "observer", "calib", "calib_samples", "rounding", "keep_float"),
+    "Quantisation": (
+        "quantize", "observer", "calib", "calib_samples", "rounding", "keep_float", "max_drop",
+        "drop_metric", "bits",
+    ),
     "Samples": ("data", "eval_data", "metric", "inputs"),
     "Target and measurement": ("target", "backend", "measure", "threads"),
     "Result": ("output", "force", "dry_run", "explained", "as_json"),

@@ -25,6 +25,8 @@ from edgec.suggest import check_known
 from edgec.targets import Target
 from edgec.user_code import running
 
+_INTEGERS = {"QuantizeLinear", "DequantizeLinear", "DynamicQuantizeLinear", "MatMulNBits"}
+_HALVES = {ir.DataType.FLOAT16: "float16", ir.DataType.BFLOAT16: "bfloat16"}
 _WITHOUT_DATA = ("none", "bias", "auto")
 
 
@@ -129,6 +131,32 @@ def _check_drop(recipe: Recipe, data: object) -> None:
         raise UsageError(f"--bits {listed}", "are no widths of weights", "give 8, or 8,4")
     if recipe.drop_metric not in (*PLAIN, TOP1.name):
         find_metric(recipe.drop_metric)
+
+
+def check_floats(model: ir.Model, word: str) -> None:
+    """Whether a model still computes with what --quantize starts from.
+
+    Args:
+        model: In the form in which it is analysed.
+        word: The word after --quantize.
+
+    Raises:
+        UnsupportedError: It is quantised already.
+    """
+    pairs = [node.op_type for node in model.graph.all_nodes() if node.op_type in _INTEGERS]
+    if pairs:
+        raise UnsupportedError(
+            "the model", f"is quantised already: it has {len(pairs)} nodes such as {pairs[0]}",
+            "quantise the network that it was made from; without --quantize this one is pruned "
+            "with its scales",
+        )  # fmt: skip
+    types = {v.dtype for v in model.graph.initializers.values() if v.shape and len(v.shape) > 1}
+    halves = [name for dtype, name in _HALVES.items() if dtype in types]
+    if FORMATS[word].needs_float32 and halves and ir.DataType.FLOAT not in types:
+        raise UnsupportedError(
+            "the model", f"computes in {' and '.join(halves)} already",
+            f"give --quantize {word} the float32 network that it was made from",
+        )  # fmt: skip
 
 
 def check_place(

@@ -113,7 +113,14 @@ def check_quantised(
     """
     floats = _outputs(before, feeds)
     _refuse_unbounded("the network before quantisation", floats)
-    written = _outputs(quantised, feeds)
+    try:
+        with translated("the quantised graph"):
+            written = _outputs(quantised, feeds)
+    except (UnsupportedError, UsageError) as error:
+        remedy = (
+            "take another --quantize: a result that ONNX Runtime cannot run is proven by nothing"
+        )
+        raise UnsupportedError(error.subject, error.fact, remedy) from error
     found = artifact.run(feeds)
     moved = _differences(floats, written, feeds)
     kernels = _differences(written, found, feeds)

@@ -51,7 +51,10 @@ class ReferenceTarget(Target):
         try:
             return ReferenceRunnable(ReferenceEvaluator(str(artifact.entry)))
         except (RuntimeError, ValueError, OSError, DecodeError) as error:
-            raise UnsupportedError(str(artifact.entry), f"cannot be loaded: {error}") from error
+            remedy = "take another --backend, or a model of a younger operator set"
+            raise UnsupportedError(
+                artifact.entry.name, f"cannot be loaded: {error}", remedy
+            ) from error
 
 
 @dataclass(frozen=True)

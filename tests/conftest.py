@@ -16,7 +16,8 @@ settings.load_profile("ci" if os.environ.get("CI") else "edgec")
 
 @pytest.fixture(autouse=True)
 def _no_outside(monkeypatch: pytest.MonkeyPatch) -> None:
-    """No test reads edgec's settings from the caller's shell, nor asks a model hub."""
+    """No test reads edgec's settings or cache, nor asks a model hub."""
     for name in [name for name in os.environ if name.startswith("EDGEC_")]:
         monkeypatch.delenv(name)
+    monkeypatch.setenv("EDGEC_CACHE", "off")
     monkeypatch.setenv("HF_HUB_OFFLINE", "1")

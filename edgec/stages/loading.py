@@ -22,7 +22,7 @@ from edgec.graph.facts import facts_of
 from edgec.model import copied, to_bytes
 from edgec.model import load as load_model
 from edgec.model_inputs import input_shapes
-from edgec.preflight import check_labels
+from edgec.preflight import check_floats, check_labels
 from edgec.preparing import prepared
 from edgec.report import summary
 from edgec.stages.job import Job
@@ -88,11 +88,13 @@ def load(
             fix_shapes_by_sample(original, samples)
         with job.about(original, origin.name):
             model = prepared(copied(original), job.context)
+            if job.recipe.quantize is not None:
+                check_floats(model, job.recipe.quantize)
             totals = count(model, facts_of(model, input_shapes(model)))
         job.say(_describe(origin.name, model, totals))
         if totals.uncounted:
             job.notes.append(f"FLOPs leave out {', '.join(totals.uncounted)}")
-        if samples is None:
+        if samples is None and job.recipe.budgets:
             job.note("no data: only criteria and repairs that need none were used")
     asked = "--eval-data" if eval_data is not None else "--eval" if metric is not None else ""
     check_labels(original, judges, scored_by, asked)

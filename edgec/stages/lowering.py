@@ -10,6 +10,7 @@ import onnx_ir as ir
 
 from edgec.budget import human
 from edgec.compare import Comparison, Difference
+from edgec.errors import UnsupportedError
 from edgec.feeds import samples_in
 from edgec.model import forget_weights, release_pages
 from edgec.stages.job import Job
@@ -63,6 +64,8 @@ def lower(
     with job.phase("lower"):
         feeds = loaded.feeds(data=finished.seen)
         folder.mkdir(exist_ok=True)
+        if finished.summary is not None:
+            _refuse_numbers(job, finished.model)
         result = _lower_result(job, finished.model, folder)
         check, moved = (
             (check_artifact(finished.before, result.runner, feeds), ())
@@ -86,6 +89,20 @@ def lower(
             f"{human(result.bytes, 'size')} · loaded, run and compared"
         )
     return Lowered(original, result, other, check, moved, tuple(drift.result()))
+
+
+def _refuse_numbers(job: Job, model: ir.Model) -> None:
+    """The original was taken: what is refused now, quantisation has made."""
+    refused = job.target.supports(model)
+    if refused:
+        kernels = ", ".join(
+            f"{r.op or 'the graph'} ({', '.join(r.nodes[:2])})" for r in refused[:4]
+        )
+        raise UnsupportedError(
+            f"--quantize {job.recipe.quantize}",
+            f"makes what {job.target.backend} has no kernels for: {kernels}",
+            "take another --quantize, or another --target",
+        )
 
 
 def _lower_result(job: Job, model: ir.Model, folder: Path) -> Artifact:

@@ -14,6 +14,7 @@ from edgec.calibration.data import Data
 from edgec.calibration.moments import runner
 from edgec.calibration.selection import Selected, divergence, select
 from edgec.calibration.synthetic import Synthetic, synthetic
+from edgec.errors import UnsupportedError
 from edgec.graph.cost import Totals
 from edgec.model import copied, load
 from edgec.passes.base import Pass
@@ -28,6 +29,7 @@ from edgec.stages.repairing import Repaired
 
 _ENOUGH = 128  # samples that a selection chooses where no number is given
 _JUDGED_ON = 32
+_TOLD = 6  # reasons
 Samples = Data | Selected | Synthetic
 Told = Callable[[Any], Summary]
 
@@ -79,13 +81,21 @@ def finish(job: Job, loaded: Loaded, repaired: Repaired) -> Finished:
             keep=True,
         )  # fmt: skip
         step = kind.make(options)
-        data = _samples(job, loaded, repaired.model, model, step) if kind.needs_data else None
+        data: Samples | None = loaded.data if kind.sees_data else None
+        if kind.needs_data:
+            data = _samples(job, loaded, repaired.model, model, step)
         if recipe.max_drop is None:
             context = replace(job.context, data=data)
             model = step(model, context)
             summary = kind.told(context.records[step.name])
         else:
             model, summary = _mixed(job, loaded, model, step, data, kind.told)
+        if not summary.changed:
+            raise UnsupportedError(
+                f"--quantize {word}", "finds nothing to do",
+                "; ".join(f"{n}: {why}" for n, why in [*summary.floats.items()][:_TOLD])
+                or "the model has no such layer",
+            )  # fmt: skip
         job.say(" · ".join(filter(None, (word, summary.how, summary.text))))
         for note in summary.notes:
             job.note(note)

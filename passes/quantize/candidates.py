@@ -193,21 +193,21 @@ def _named(
     """Nodes that the user keeps in floats."""
     others = [n for n in nodes if op_name(n) in (*rules.followers, *rules.carriers)]
     for option, patterns, among in (
-        ("include", include, products),
-        ("exclude", exclude, [*products, *others]),
+        ("--include", include, products),
+        ("--keep-float", exclude, [*products, *others]),
     ):
         for pattern in patterns:
             if not any(fnmatchcase(n.name or "", pattern) for n in among):
                 shown = ", ".join(n.name or "" for n in products[:6])
                 more = ", …" if len(products) > 6 else ""
                 raise UsageError(
-                    f"--{option} {pattern or repr(pattern)}",
+                    f"{option} {pattern or repr(pattern)}",
                     "matches no node that could be quantised",
                     f"products: {shown or 'none'}{more}",
                 )
     for node in (*products, *others):
         if any(fnmatchcase(node.name or "", p) for p in exclude):
-            yield node, "kept by --exclude"
+            yield node, "kept by --keep-float"
     for node in products:
         if include and not any(fnmatchcase(node.name or "", p) for p in include):
             yield node, "not named by --include"

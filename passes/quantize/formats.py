@@ -49,6 +49,7 @@ class Summary:
     Attributes:
         text: What is in other numbers now, in a few words.
         floats: Node → why it is as it was.
+        changed: How many nodes or weights are in other numbers.
         notes: What a reader has to know.
         how: What decided the numbers, if anything did.
         doubtful: Layer → why these numbers hardly make it faster by itself.
@@ -56,6 +57,7 @@ class Summary:
 
     text: str
     floats: Mapping[str, str]
+    changed: int
     notes: tuple[str, ...] = ()
     how: str = ""
     doubtful: Mapping[str, str] = field(default_factory=dict)
@@ -69,7 +71,9 @@ class Format:
         summary: What it does, in one line.
         make: The pass.
         told: What the pass recorded.
+        sees_data: Whether it looks at activations if there are samples.
         needs_data: Whether activations must be seen.
+        needs_float32: Whether it starts from float32.
         needs_rules: Whether the target must have rules for it.
         takes: Fields of the recipe that it heeds.
     """
@@ -77,7 +81,9 @@ class Format:
     summary: str
     make: Callable[[Options], Pass]
     told: Callable[[Any], Summary]
+    sees_data: bool = False
     needs_data: bool = False
+    needs_float32: bool = True
     needs_rules: bool = False
     takes: tuple[str, ...] = ()
 
@@ -94,18 +100,19 @@ def _of_integers(record: QuantizeRecord) -> Summary:
     layers = f"{record.quantised} of {record.products} layers in integers"
     samples = f"{record.samples} sample{'s' * (record.samples != 1)}"
     how = f"{record.observer}, {samples}" + " (observed before)" * record.remembered
-    return Summary(layers, record.floats, record.notes, how, record.doubtful)
+    return Summary(layers, record.floats, record.quantised, record.notes, how, record.doubtful)
 
 
 def _of_halves(record: Mapping[str, Any]) -> Summary:
     casts = f"{record['casts']} cast{'s' * (record['casts'] != 1)}"
-    return Summary(f"{record['nodes']} nodes in {record['format']}, {casts}", record["islands"])
+    nodes = f"{record['nodes']} node{'s' * (record['nodes'] != 1)} in {record['format']}"
+    return Summary(f"{nodes}, {casts}", record["islands"], record["nodes"])
 
 
 def _of_weights(record: Mapping[str, Any]) -> Summary:
     count = len(record["stored"])
     text = f"{count} weight{'s' * (count != 1)} in {record['bits']} bits, {record['block']} a scale"
-    return Summary(text, record["kept"])
+    return Summary(text, record["kept"], count)
 
 
 ACTIVATIONS = (
@@ -117,21 +124,22 @@ ACTIVATIONS = (
 FORMATS: dict[str, Format] = {
     "int8": Format(
         "weights and activations in 8 bits, where the target's rules want them",
-        _integers, _of_integers, needs_data=True, needs_rules=True, takes=ACTIVATIONS,
+        _integers, _of_integers, sees_data=True, needs_data=True, needs_rules=True,
+        takes=ACTIVATIONS,
     ),
     "float16": Format(
         "16 bits with islands of float32 where numbers leave their range",
-        lambda options: Halve(format="float16"), _of_halves,
+        lambda options: Halve(format="float16"), _of_halves, sees_data=True,
     ),
     "bfloat16": Format(
         "the range of float32 in 16 bits", lambda options: Halve(format="bfloat16"), _of_halves
     ),
     "int8-weights": Format(
         "weights of matrix products in 8 bits, activations as they are",
-        lambda options: WeightOnly(bits=8), _of_weights,
+        lambda options: WeightOnly(bits=8), _of_weights, needs_float32=False,
     ),
     "int4-weights": Format(
         "weights of matrix products in 4 bits, activations as they are",
-        lambda options: WeightOnly(bits=4), _of_weights,
+        lambda options: WeightOnly(bits=4), _of_weights, needs_float32=False,
     ),
 }  # fmt: skip

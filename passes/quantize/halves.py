@@ -13,12 +13,13 @@ from typing import Any, ClassVar
 
 import onnx_ir as ir
 
+from edgec.calibration.ranges import observe
 from edgec.errors import UsageError
 from edgec.graph.facts import Facts, facts_of
 from edgec.graph.names import Names
 from edgec.model_inputs import input_shapes
 from edgec.ops.view import Fact
-from edgec.passes.base import Context, Pass
+from edgec.passes.base import Context, Data, Pass
 from edgec.passes.quantize.borders import half_side
 from edgec.passes.quantize.islands import FORMATS, Format, Ranges, Slots, islands, slots
 
@@ -37,8 +38,9 @@ class Halve(Pass):
 
     Args:
         format: `float16` or `bfloat16`.
-        ranges: Value → its least and greatest number over calibration samples. Without them
-            nothing is known of activations: operators that may overflow stay in float32.
+        ranges: Value → its least and greatest number over calibration samples; None: those of the
+            context are observed. Without samples nothing is known of activations: operators that
+            may overflow stay in float32.
         keep_inputs: Whether the graph's inputs and outputs stay float32.
         lacking: Operator → why the target has no kernel of the format for it.
     """
@@ -60,7 +62,8 @@ class Halve(Pass):
         """Decides for every node, then changes types and casts. In place."""
         to = FORMATS[self.format]
         facts = facts_of(model, input_shapes(model))
-        why = islands(model, facts, to, self.ranges or {}, self.lacking)
+        ranges = self.ranges if self.ranges is not None else _observed(model, facts, context.data)
+        why = islands(model, facts, to, ranges, self.lacking)
         typed = _Typed(model, facts, to, why, self.keep_inputs)
         before = _bytes(model)
         casts = typed.apply()
@@ -69,13 +72,22 @@ class Halve(Pass):
         }
         context.records[self.name] = {
             "format": self.format,
-            "ranges": len(self.ranges or {}),
+            "ranges": len(ranges),
             "nodes": len(typed.half),
             "casts": casts,
             "bytes": {"before": before, "after": _bytes(model)},
             "islands": {_name(node): reason for node, reason in full.items()},
         }
         return model
+
+
+def _observed(model: ir.Model, facts: Facts, data: Data | None) -> Ranges:
+    """The ends of every float that the main graph reads or makes."""
+    if data is None:
+        return {}
+    values = [*model.graph.inputs, *(v for n in model.graph for v in n.outputs if v.name)]
+    names = [v.name or "" for v in values if v in facts and facts[v].dtype == ir.DataType.FLOAT]
+    return {name: (h.least, h.greatest) for name, h in observe(model, names, data).items()}
 
 
 class _Typed:

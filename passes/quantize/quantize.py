@@ -12,12 +12,13 @@ from numpy.typing import NDArray
 from edgec.calibration.cache import Cache
 from edgec.calibration.grid import Grid
 from edgec.calibration.observers import OBSERVERS
-from edgec.calibration.ranges import ranges_of
+from edgec.calibration.ranges import ranges_of, remarks
 from edgec.errors import UnsupportedError, UsageError
 from edgec.passes.base import Context, Data, Pass
 from edgec.passes.opset import RaiseOpset
 from edgec.passes.quantize.bias import channels_read, correct_locally
 from edgec.passes.quantize.bits import with_bits
+from edgec.passes.quantize.candidates import PRODUCTS, op_name
 from edgec.passes.quantize.gains import doubtful
 from edgec.passes.quantize.insert import insert
 from edgec.passes.quantize.place import place
@@ -42,6 +43,7 @@ class QuantizeRecord:
         samples: How many samples the ranges are from.
         corrected: Layers whose bias takes out the mean error of the rounded weights.
         weights: Names of the weights in integers.
+        quantised, products: Layers in integers, and all of them.
         grids: Activation → its grid.
         floats: Node → why it stays in floats.
         doubtful: Layer in integers → why it hardly gains by itself.
@@ -54,21 +56,13 @@ class QuantizeRecord:
     samples: int
     corrected: int
     weights: tuple[str, ...]
+    quantised: int
+    products: int
     grids: Mapping[str, Grid]
     floats: Mapping[str, str]
     doubtful: Mapping[str, str]
     remembered: bool = False
     notes: tuple[str, ...] = ()
-
-    @property
-    def products(self) -> int:
-        """Layers with weights, in integers or not."""
-        return len(self.weights) + len(self.floats)
-
-    @property
-    def quantised(self) -> int:
-        """Those in integers."""
-        return len(self.weights)
 
 
 @dataclass(frozen=True)
@@ -118,6 +112,12 @@ class Quantize(Pass):
         placed = [p.value for p in placement.points]
         axes = {name: axis for name, axis in channels_read(model).items() if name in placed}
         seen = cache.observe(model, placed, data, channels=axes if self.correct else None)
+        odd = remarks(seen)
+        if odd and len(odd) == len(seen):
+            raise UsageError(
+                "calibration data", f"are all alike: {_some(odd)}",
+                "give samples that the network is meant for",
+            )  # fmt: skip
         grids = ranges_of(seen, self.observer, self.rules.activations, placement.tied)
         stored = self._stored(model, placement, data)
         slow = doubtful(model, placement)
@@ -126,11 +126,14 @@ class Quantize(Pass):
             means = {name: histogram.channels for name, histogram in seen.items()}
             corrected = correct_locally(model, stored, means).corrected
         insert(model, placement, grids, stored)
+        notes = [*cache.notes, *([f"on these samples {_some(odd)}"] if odd else [])]
+        layers = {node for w in placement.weights for node, _ in w.readers}
+        others = {n.name for n in model.graph if op_name(n) in PRODUCTS} & set(placement.floats)
         samples = max((histogram.samples for histogram in seen.values()), default=0)
         context.records[self.name] = QuantizeRecord(
             self.observer, self.rounding, samples, corrected,
-            tuple(w.initializer for w in placement.weights), grids, placement.floats,
-            slow, cache.hits > 0, tuple(cache.notes),
+            tuple(w.initializer for w in placement.weights), len(layers), len(layers | others),
+            grids, placement.floats, slow, cache.hits > 0, tuple(notes),
         )  # fmt: skip
         return model
 
@@ -153,6 +156,11 @@ def _array(model: ir.Model, name: str) -> NDArray[Any]:
     tensor = model.graph.initializers[name].const_value
     assert tensor is not None
     return tensor.numpy()
+
+
+def _some(remarks: Mapping[str, str], most: int = 3) -> str:
+    shown = ", ".join(f"activation '{name}' {what}" for name, what in list(remarks.items())[:most])
+    return shown + (f", … ({len(remarks)})" if len(remarks) > most else "")
 
 
 def _reasons(placement: Placement) -> str:
