@@ -11,7 +11,7 @@ import numpy as np
 from edgec.foreign import diagnosed
 from edgec.graph import channels
 from edgec.graph.channels import ChannelGroups
-from edgec.graph.cost import CostModel, Totals, count, is_weight, node_cost
+from edgec.graph.cost import CostModel, Totals, count, holds_weights, node_cost
 from edgec.model import copied, load
 from edgec.ops.view import Fact
 from edgec.passes.base import Context
@@ -141,16 +141,14 @@ def _ops(groups: ChannelGroups) -> tuple[OpRow, ...]:
         cost = node_cost(node, x, [facts.get(v, Fact()) for v in node.outputs])
         name = f"{node.domain}::{node.op_type}" if node.domain else node.op_type
         old = rows.get(name, OpRow(name, 0, 0, 0, 0))
-        tensors = [
-            v.const_value for v in node.inputs if v is not None and v.const_value is not None
-        ]
+        held = [v.const_value for v in node.inputs if v is not None and holds_weights(v)]
         known = cost is not None and old.flops is not None and old.macs is not None
         rows[name] = OpRow(
             name,
             old.count + 1,
             old.flops + cost.flops if known else None,  # type: ignore[operator, union-attr]
             old.macs + cost.macs if known else None,  # type: ignore[operator, union-attr]
-            old.params + sum(t.size for t in tensors if is_weight(t)),
+            old.params + sum(t.size for t in held if t is not None),
         )
     return tuple(sorted(rows.values(), key=lambda r: (-(r.flops or 0), r.op)))
 

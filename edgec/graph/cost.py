@@ -9,7 +9,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from math import ceil
 from typing import Any
 
 import numpy as np
@@ -43,7 +42,7 @@ class Totals:
         flops: 2 per multiply-add, 1 per other arithmetic operation; one inference.
         macs: Multiply-adds of convolutions and matrix products.
         params: Elements of the weights: initializers with at least one axis, of floats or of
-            integers of at most 8 bits, scales and zero points among them.
+            integers of at most 8 bits, scales, zero points and biases in int32 among them.
         size: Their bytes; two elements of 4 bits share one.
         uncounted: Operators whose work is unknown (no rule, or unknown shapes).
     """
@@ -68,6 +67,37 @@ def is_weight(tensor: ir.TensorProtocol) -> bool:
     """
     return tensor.dtype in _STORED and len(tensor.shape) > 0
 
+
+def holds_weights(value: ir.Value) -> bool:
+    """Whether an initializer counts as parameters: `is_weight`, or a bias stored as int32."""
+    tensor = value.const_value
+    if tensor is None or is_weight(tensor):
+        return tensor is not None
+    readers = {node.op_type for node, _ in value.uses()}
+    return (
+        tensor.dtype == ir.DataType.INT32
+        and len(tensor.shape) > 0
+        and "DequantizeLinear" in readers
+    )
+
+
+@dataclass(frozen=True)
+class Stored:
+    """How a weight will be stored, where a later pass changes that.
+
+    Attributes:
+        itemsize: Bytes of an element.
+        axis: An axis with whose entries more is stored: scales, zero points, biases.
+        row_bytes: Bytes of that for one entry.
+    """
+
+    itemsize: float
+    axis: int = 0
+    row_bytes: int = 0
+
+
+Storage = Mapping[str, Stored]
+"""Initializer → how it will be stored."""
 
 _SHAPES = {ir.DataType.INT64, ir.DataType.INT32}
 
@@ -108,15 +138,15 @@ def count(model: ir.Model, facts: Facts) -> Totals:
             uncounted.append(node.op_type)
         else:
             macs, other = macs + cost.macs, other + cost.other
-    tensors = [v.const_value for v in model.graph.initializers.values()]
-    weights = [t for t in tensors if t is not None and is_weight(t)]
-    return Totals(
-        2 * macs + other,
-        macs,
-        sum(t.size for t in weights),
-        sum(t.nbytes for t in weights),
-        tuple(sorted(set(uncounted))),
-    )
+    params, size = weights_in(model)
+    return Totals(2 * macs + other, macs, params, size, tuple(sorted(set(uncounted))))
+
+
+def weights_in(model: ir.Model) -> tuple[int, int]:
+    """Elements and bytes of a model's weights."""
+    held = [v.const_value for v in model.graph.initializers.values() if holds_weights(v)]
+    tensors = [tensor for tensor in held if tensor is not None]
+    return sum(t.size for t in tensors), sum(t.nbytes for t in tensors)
 
 
 @dataclass(frozen=True)
@@ -173,7 +203,7 @@ class _Tensor:
     """
 
     shape: tuple[int, ...]
-    itemsize: float
+    stored: Stored
     axes: tuple[_Axis, ...]
     same_as: tuple[tuple[_Axis, ...], ...] = ()
 
@@ -184,10 +214,23 @@ class _Tensor:
 
     def elements(self, sizes: Sizes) -> Any:
         """Elements that it adds to the model; an array where sizes are arrays of alternatives."""
-        total: Any = product(_shrunk(self.shape, self.axes, sizes))
-        for differing in self.same_as:
-            total = total * (1 - np.logical_and.reduce([sizes(a) < 0.5 for a in differing]))
+        return product(_shrunk(self.shape, self.axes, sizes)) * self._is_apart(sizes)
+
+    def bytes(self, sizes: Sizes) -> Any:
+        """Their bytes, with all that is stored beside them."""
+        stored = self.stored
+        total = np.ceil(stored.itemsize * self.elements(sizes))
+        if stored.row_bytes:
+            rows = _shrunk(self.shape, self.axes, sizes)[stored.axis]
+            total = total + stored.row_bytes * rows * self._is_apart(sizes)
         return total
+
+    def _is_apart(self, sizes: Sizes) -> Any:
+        """1 where it differs from all copies that are counted before it, else 0."""
+        found: Any = 1
+        for differing in self.same_as:
+            found = found * (1 - np.logical_and.reduce([sizes(a) < 0.5 for a in differing]))
+        return found
 
 
 @dataclass(frozen=True)
@@ -212,10 +255,15 @@ class CostModel:
     A *slot* is one kind of units of one group. A size that shrinks is  full − Σ shares · removed,
     one term (`edgec.graph.terms`) per distinct line of labels. Work on one group grows with what
     lies near it in the graph, not with the graph.
+
+    Args:
+        groups: The analysed model.
+        storage: The weights that will not be stored as they are now; `size` counts what will be.
     """
 
-    def __init__(self, groups: ChannelGroups) -> None:
+    def __init__(self, groups: ChannelGroups, storage: Storage | None = None) -> None:
         self.groups = groups
+        self.storage = storage or {}
         self.slot_of = np.full(groups.units, -1, np.int64)
         self.slots_of_group: list[list[int]] = []
         self.slots = 0
@@ -285,10 +333,11 @@ class CostModel:
         found: list[_Tensor] = []
         for value in self.groups.model.graph.initializers.values():
             tensor = value.const_value
-            if tensor is None or not is_weight(tensor):
+            if tensor is None or not holds_weights(value):
                 continue
             shape = tuple(tensor.shape.numpy())
-            itemsize = tensor.dtype.bitwidth / 8
+            now = Stored(tensor.dtype.bitwidth / 8)
+            stored = self.storage.get(value.name or "", now)
             held = value.is_graph_output() or value.is_graph_input() or not value.uses()
             copies: list[dict[tuple[int, bytes], _Axis]] = []
             for node, i in [*value.uses(), *([(None, 0)] if held else [])]:
@@ -303,7 +352,7 @@ class CostModel:
                     continue
                 same_as = [_apart(own, copy) for copy in copies]
                 copies.append(own)
-                found.append(_Tensor(shape, itemsize, tuple(own.values()), tuple(same_as)))
+                found.append(_Tensor(shape, stored, tuple(own.values()), tuple(same_as)))
         return found
 
     def _users(self, terms: Sequence[Iterable[int]]) -> list[list[int]]:
@@ -338,9 +387,11 @@ class CostModel:
         costs = [self._cost(node, lambda axis: lost[axis.term]) for node in self.nodes]
         macs = sum(cost.macs for cost in costs)
         other = sum(cost.other for cost in costs)
-        elements = [int(t.elements(lambda axis: lost[axis.term])) for t in self.tensors]
-        size = sum(ceil(n * t.itemsize) for n, t in zip(elements, self.tensors, strict=True))
-        return Totals(2 * macs + other, macs, sum(elements), size)
+        params, size = (
+            sum(int(of(lambda axis: lost[axis.term])) for of in each)
+            for each in ([t.elements for t in self.tensors], [t.bytes for t in self.tensors])
+        )
+        return Totals(2 * macs + other, macs, params, size)
 
     def alternatives(self, metric: Metric, group: int, removed: Floats, options: Floats) -> Floats:
         """Cost of all that one group touches, for each of its options, others as in `removed`.
@@ -366,8 +417,7 @@ class CostModel:
                 total = total + (cost.flops if metric == "flops" else cost.macs)
         else:
             for tensor in near.tensors:
-                weight = tensor.itemsize if metric == "size" else 1
-                total = total + np.ceil(weight * tensor.elements(sizes))
+                total = total + (tensor.bytes if metric == "size" else tensor.elements)(sizes)
         return total
 
     def _cost(self, node: _Node, sizes: Sizes) -> Cost:

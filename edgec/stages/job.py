@@ -13,8 +13,9 @@ import onnx_ir as ir
 from edgec.calibration.memory import give_back
 from edgec.foreign import diagnosed, translated
 from edgec.model import release_pages
-from edgec.passes.base import Context
+from edgec.passes.base import Context, Pass
 from edgec.passes.prune.prune import Prune
+from edgec.passes.quantize.formats import FORMATS, Options
 from edgec.progress import Progress
 from edgec.recipe import Recipe
 from edgec.targets import Target, resolve
@@ -25,6 +26,7 @@ class Job:
 
     Attributes:
         recipe, target, threads, pruning: What was asked for.
+        quantising: The pass that --quantize stands for; None: it was not given, or not understood.
         context: What the passes share.
         notes: What a reader of the report has to know.
         seconds: Phase → wall time, s.
@@ -38,6 +40,7 @@ class Job:
             recipe.round_to or self.target.profile.channel_grid,
             recipe.include, recipe.exclude, recipe.across_norms, recipe.drop_heads,
         )  # fmt: skip
+        self.quantising = _quantising(recipe, self.target)
         self.context = Context(seed=recipe.seed)
         self.notes: list[str] = []
         self.seconds: dict[str, float] = {}
@@ -71,3 +74,12 @@ class Job:
         """Tells a fact that the report repeats."""
         self.notes.append(text)
         self.say(text)
+
+
+def _quantising(recipe: Recipe, target: Target) -> Pass | None:
+    """The pass; what cannot be made is refused by `preflight`."""
+    kind, rules = FORMATS.get(recipe.quantize or ""), target.profile.quantize
+    if kind is None or (kind.needs_rules and rules is None):
+        return None
+    options = Options(rules, recipe.observer, recipe.rounding, recipe.keep_float, keep=True)
+    return kind.make(options)

@@ -5,10 +5,13 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 from edgec.budget import plural
+from edgec.graph.cost import Storage
 from edgec.graph.cut import CutResult, remove_channels
 from edgec.model_inputs import is_symbolic
 from edgec.passes.prune.feasibility import Preparation
 from edgec.passes.prune.prune import Decision, PruneRecord
+from edgec.passes.quantize.quantize import Quantize
+from edgec.passes.quantize.storage import storage
 from edgec.passes.repair import biases_to_come
 from edgec.stages.job import Job
 from edgec.stages.loading import Loaded
@@ -37,7 +40,7 @@ def analyse(job: Job, loaded: Loaded) -> Preparation:
         return job.pruning.prepare(groups)
     with job.phase("budget"):
         reserved = 0 if job.recipe.repair == "none" else biases_to_come(loaded.model)
-        prepared = job.pruning.prepare(groups, reserved)
+        prepared = job.pruning.prepare(groups, reserved, _storage(job, loaded))
         for row in prepared.feasibility():
             job.say(
                 f"{row.metric}: smallest {row.floor / row.original:.3f}   "
@@ -48,6 +51,14 @@ def analyse(job: Job, loaded: Loaded) -> Preparation:
                 job.note(f"the {row.metric} budget is not below the original's")
         prepared.check()
     return prepared
+
+
+def _storage(job: Job, loaded: Loaded) -> Storage | None:
+    """How the weights will be stored, where a budget asks and integers are to come."""
+    asked = any(budget.metric == "size" for budget in job.recipe.budgets)
+    if not asked or not isinstance(job.quantising, Quantize):
+        return None
+    return storage(job.quantising, loaded.model)
 
 
 def prune(job: Job, loaded: Loaded, prepared: Preparation) -> Pruned:

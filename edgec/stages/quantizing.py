@@ -15,13 +15,14 @@ from edgec.calibration.moments import runner
 from edgec.calibration.selection import Selected, divergence, select
 from edgec.calibration.synthetic import Synthetic, synthetic
 from edgec.errors import UnsupportedError
-from edgec.graph.cost import Totals
+from edgec.graph.cost import Totals, weights_in
 from edgec.model import copied, load
 from edgec.passes.base import Pass
 from edgec.passes.fuse import FuseBatchNorm
-from edgec.passes.quantize.formats import ALL, FORMATS, SYNTHETIC, Options, Summary
+from edgec.passes.quantize.formats import ALL, FORMATS, SYNTHETIC, Summary
 from edgec.passes.quantize.quantize import Quantize
 from edgec.recipe import Recipe
+from edgec.stages.budgets import check_budgets
 from edgec.stages.job import Job
 from edgec.stages.loading import Loaded
 from edgec.stages.mixing import mix
@@ -72,15 +73,13 @@ def finish(job: Job, loaded: Loaded, repaired: Repaired) -> Finished:
     model = FuseBatchNorm()(load(repaired.model), job.context)
     word, recipe = job.recipe.quantize, job.recipe
     if word is None:
+        check_budgets(job, loaded.totals, repaired.totals)
         return Finished(model, repaired.model, repaired.totals)
     with job.phase("quantise"):
         twin = copied(model)
         kind = FORMATS[word]
-        options = Options(
-            job.target.profile.quantize, recipe.observer, recipe.rounding, recipe.keep_float,
-            keep=True,
-        )  # fmt: skip
-        step = kind.make(options)
+        step = job.quantising
+        assert step is not None
         data: Samples | None = loaded.data if kind.sees_data else None
         if kind.needs_data:
             data = _samples(job, loaded, repaired.model, model, step)
@@ -99,9 +98,8 @@ def finish(job: Job, loaded: Loaded, repaired: Repaired) -> Finished:
         job.say(" · ".join(filter(None, (word, summary.how, summary.text))))
         for note in summary.notes:
             job.note(note)
-    stored = [v.const_value for v in model.graph.initializers.values()]
-    size = sum(tensor.nbytes for tensor in stored if tensor is not None)
-    totals = replace(repaired.totals, size=size)
+    totals = replace(repaired.totals, size=weights_in(model)[1])
+    check_budgets(job, loaded.totals, totals)
     return Finished(model, repaired.model, totals, summary, twin, data)
 
 

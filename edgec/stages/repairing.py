@@ -1,4 +1,4 @@
-"""Repair: what the cut damaged, adjusted; and whether the result keeps the budgets."""
+"""Repair: what the cut damaged, adjusted."""
 
 from __future__ import annotations
 
@@ -6,8 +6,7 @@ from dataclasses import dataclass
 
 import onnx_ir as ir
 
-from edgec.budget import human, plural
-from edgec.errors import BudgetError
+from edgec.budget import plural
 from edgec.graph.cost import Totals, count
 from edgec.graph.cut import CutResult
 from edgec.graph.facts import facts_of
@@ -28,11 +27,7 @@ class Repaired:
 
 
 def repair(job: Job, loaded: Loaded, cut: CutResult) -> Repaired:
-    """Repairs what the cut damaged; counts what the result costs.
-
-    Raises:
-        BudgetError: More than a budget allows.
-    """
+    """Repairs what the cut damaged; counts what the result costs."""
     if not job.recipe.budgets:
         return Repaired(cut.model, RepairRecord("none", 0), loaded.totals)
     with job.phase("repair"):
@@ -48,17 +43,4 @@ def repair(job: Job, loaded: Loaded, cut: CutResult) -> Repaired:
         job.say(f"{record.method}, {on}{change}")
         job.notes += record.notes
     totals = count(cut.model, facts_of(cut.model, input_shapes(loaded.model)))
-    _check_budgets(job, loaded.totals, totals)
     return Repaired(cut.model, record, totals)
-
-
-def _check_budgets(job: Job, original: Totals, result: Totals) -> None:
-    """The counted cost, not the predicted one, decides."""
-    for budget in job.recipe.budgets:
-        found = result.get(budget.metric)
-        if found > budget.bound(original.get(budget.metric)):
-            raise BudgetError(
-                f"the budget {budget} {budget.metric}",
-                f"is exceeded by the result: {human(found, budget.metric)}",
-                "this is a defect of edgec; please report the model",
-            )

@@ -123,7 +123,9 @@ class Preparation:
     def _held(self, metric: Metric) -> Iterator[tuple[float, Pinned]]:
         """Every pin with what would be saved if all but one of its channels could go."""
         pins = self.groups.pinned
-        model = CostModel(replace(self.groups, groups=tuple(map(_as_group, pins))))
+        model = CostModel(
+            replace(self.groups, groups=tuple(map(_as_group, pins))), self.model.storage
+        )
         none = np.zeros(model.slots)
         for number, pin in enumerate(pins):
             options = np.asarray([[0], [len(pin.units) - 1]], np.float64)
@@ -136,7 +138,8 @@ class Preparation:
         if freedom.across_norms or self.reasons:
             return None
         groups = channel_groups(self.groups.model, across_norms=True, drop_heads=freedom.drop_heads)
-        return replace(self, groups=groups, model=CostModel(groups), _floor=None)
+        model = CostModel(groups, self.model.storage)
+        return replace(self, groups=groups, model=model, _floor=None)
 
     def holders(self, metric: Metric, most: int = 3) -> list[str]:
         """What keeps the floor up, in words: the costliest pins, the user's patterns, the grid."""

@@ -15,7 +15,7 @@ from edgec.budget import Budget, Metric
 from edgec.calibration.moments import consumer_moments, position_spread
 from edgec.errors import BudgetError, UsageError
 from edgec.graph.channels import ChannelGroups, Group, channel_groups
-from edgec.graph.cost import CostModel, Totals, count
+from edgec.graph.cost import CostModel, Storage, Totals, count
 from edgec.graph.cut import CutResult, remove_channels
 from edgec.passes.base import Context, Pass
 from edgec.passes.prune.allocate import ALLOCATORS, Options, Problem
@@ -113,20 +113,23 @@ class Prune(Pass):
         """The channel groups, with the freedom that the options give."""
         return channel_groups(model, across_norms=self.across_norms, drop_heads=self.drop_heads)
 
-    def prepare(self, groups: ChannelGroups, reserved: int = 0) -> Preparation:
+    def prepare(
+        self, groups: ChannelGroups, reserved: int = 0, storage: Storage | None = None
+    ) -> Preparation:
         """The analysis that every choice starts from, with the floor of every budget.
 
         Args:
             groups: The analysed model.
             reserved: Parameters that later passes may add; budgets on parameters and bytes
                 leave room for them.
+            storage: The weights that will not be stored as they are now.
 
         Raises:
             UsageError: A pattern that matches nothing.
             BudgetError: A budget on what the model has none of.
         """
         reasons = self.selection(groups)
-        model = CostModel(groups)
+        model = CostModel(groups, storage)
         original = count(groups.model, groups.facts)
         for budget in self.budgets:
             if not original.get(budget.metric):

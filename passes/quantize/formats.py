@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 from edgec.calibration.selection import SELECTIONS
@@ -31,7 +31,6 @@ class Options:
         observer, rounding: Words of their tables.
         keep_float: Patterns of node names.
         keep: Whether what was observed is kept for the next time.
-        bits: Layer → width of its weight, where that is not what the rules say.
     """
 
     rules: QuantizeRules | None
@@ -39,7 +38,6 @@ class Options:
     rounding: str
     keep_float: tuple[str, ...]
     keep: bool = False
-    bits: Mapping[str, int] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -91,9 +89,8 @@ class Format:
 def _integers(options: Options) -> Pass:
     assert options.rules is not None
     return Quantize(
-        options.rules, options.observer, options.rounding, options.keep_float, options.bits,
-        keep=options.keep,
-    )  # fmt: skip
+        options.rules, options.observer, options.rounding, options.keep_float, keep=options.keep
+    )
 
 
 def _of_integers(record: QuantizeRecord) -> Summary:
