@@ -115,7 +115,8 @@ _SECTIONS = {
         "repair",
     ),
     "Quantisation": (
-        "quantize", "observer", "calib", "calib_samples", "rounding", "keep_float", "max_drop",
+        "quantize", "observer", "calib", "calib_samples", "rounding", "equalise", "keep_float",
+        "max_drop",
         "drop_metric", "bits",
     ),
     "Samples": ("data", "eval_data", "metric", "inputs"),
@@ -175,6 +176,7 @@ _SECTIONS = {
     help="How many of them.  [default: 128 of a selection]",
 )
 @click.option("--rounding", metavar="WORD", help="How weights become integers.  [default: nearest]")
+@click.option("--equalise", is_flag=True, help="Give channels that share a grid like ranges first.")
 @click.option("--keep-float", multiple=True, metavar="PATTERN", help="Do not quantise these nodes.")
 @click.option(
     "--max-drop",

@@ -48,6 +48,7 @@ class Recipe:
         calib: Which samples ranges are taken from: `all`, another selection, or `synthetic`.
         calib_samples: How many of them; None: all.
         rounding: How weights become integers: `nearest` or better.
+        equalise: Whether channels that share a grid are given like ranges before.
         keep_float: Patterns of node names that are not quantised.
         max_drop: The most that quantisation may cost by `drop_metric`; layers stay in floats for
             it. None: no bound.
@@ -76,6 +77,7 @@ class Recipe:
     calib: str = "all"
     calib_samples: int | None = None
     rounding: str = "nearest"
+    equalise: bool = False
     keep_float: tuple[str, ...] = ()
     max_drop: float | None = None
     drop_metric: str = "error"

@@ -81,5 +81,7 @@ def _quantising(recipe: Recipe, target: Target) -> Pass | None:
     kind, rules = FORMATS.get(recipe.quantize or ""), target.profile.quantize
     if kind is None or (kind.needs_rules and rules is None):
         return None
-    options = Options(rules, recipe.observer, recipe.rounding, recipe.keep_float, keep=True)
+    options = Options(
+        rules, recipe.observer, recipe.rounding, recipe.keep_float, recipe.equalise, keep=True
+    )
     return kind.make(options)

@@ -30,6 +30,7 @@ class Options:
         rules: The target's; None: it has none.
         observer, rounding: Words of their tables.
         keep_float: Patterns of node names.
+        equalise: Whether channels that share a grid are given like ranges before.
         keep: Whether what was observed is kept for the next time.
     """
 
@@ -37,6 +38,7 @@ class Options:
     observer: str
     rounding: str
     keep_float: tuple[str, ...]
+    equalise: bool = False
     keep: bool = False
 
 
@@ -89,8 +91,9 @@ class Format:
 def _integers(options: Options) -> Pass:
     assert options.rules is not None
     return Quantize(
-        options.rules, options.observer, options.rounding, options.keep_float, keep=options.keep
-    )
+        options.rules, options.observer, options.rounding, options.keep_float,
+        equalise=options.equalise, keep=options.keep,
+    )  # fmt: skip
 
 
 def _of_integers(record: QuantizeRecord) -> Summary:
@@ -113,7 +116,7 @@ def _of_weights(record: Mapping[str, Any]) -> Summary:
 
 
 ACTIVATIONS = (
-    "observer", "calib", "calib_samples", "rounding", "keep_float", "max_drop", "drop_metric",
+    "observer", "calib", "calib_samples", "rounding", "equalise", "keep_float", "max_drop", "drop_metric",
     "bits",
 )  # fmt: skip
 """Fields of the recipe about integers of activations."""

@@ -19,6 +19,7 @@ from edgec.passes.opset import RaiseOpset
 from edgec.passes.quantize.bias import channels_read, correct_locally
 from edgec.passes.quantize.bits import with_bits
 from edgec.passes.quantize.candidates import PRODUCTS, op_name
+from edgec.passes.quantize.equalize import Equalise
 from edgec.passes.quantize.gains import doubtful
 from edgec.passes.quantize.insert import insert
 from edgec.passes.quantize.place import place
@@ -75,6 +76,7 @@ class Quantize(Pass):
         rounding: How weights become integers (`ROUNDINGS`).
         exclude: Patterns of node names that stay in floats.
         bits: Layer → width of its weight, where that is not what the rules say.
+        equalise: Whether channels that share a grid are given like ranges before.
         correct: Whether biases take out the mean error that rounded weights make.
         keep: Whether what was observed is kept for the next time.
     """
@@ -84,6 +86,7 @@ class Quantize(Pass):
     rounding: str = "nearest"
     exclude: tuple[str, ...] = ()
     bits: Mapping[str, int] = field(default_factory=dict)
+    equalise: bool = False
     correct: bool = True
     keep: bool = False
     name: ClassVar[str] = "quantize"
@@ -105,6 +108,8 @@ class Quantize(Pass):
         """Places, observes, rounds, corrects, inserts."""
         data = context.data
         assert data is not None
+        if self.equalise:
+            model = Equalise(per_channel=True)(model, context)
         model, placement = self.placed(model, context)
         if not placement.weights:
             raise UnsupportedError("the model", "has nothing to quantise", _reasons(placement))
