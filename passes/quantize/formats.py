@@ -116,8 +116,8 @@ def _of_weights(record: Mapping[str, Any]) -> Summary:
 
 
 ACTIVATIONS = (
-    "observer", "calib", "calib_samples", "rounding", "equalise", "keep_float", "max_drop", "drop_metric",
-    "bits",
+    "observer", "calib", "calib_samples", "rounding", "equalise", "keep_float", "max_drop",
+    "drop_metric", "bits",
 )  # fmt: skip
 """Fields of the recipe about integers of activations."""
 
