@@ -3,19 +3,17 @@
 from __future__ import annotations
 
 import ctypes
-import gc
 import sys
 from collections.abc import Callable
 from functools import cache
 
 
 def give_back() -> None:
-    """Ends what is garbage, and lets the C library return what it holds for later.
+    """Lets the C library return what it holds for later.
 
     A session that was closed leaves as much as its weights and activations behind in glibc's heap,
     where the next one, with other sizes, cannot use it.
     """
-    gc.collect()
     _trim()(0)
 
 

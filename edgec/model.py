@@ -37,7 +37,7 @@ __all__ = [
 
 # A protobuf ends at 2 GiB. Well below, one file is handier than two.
 _MAX_PROTO_BYTES = (1 << 31) - 1
-_EMBED_BYTES = 1_800_000_000
+MAX_EMBEDDED = 1_800_000_000
 _FACTORY = re.compile(r"[A-Za-z_][\w.]*:[A-Za-z_][\w.]*")
 _PICKLES = frozenset({".pt", ".pth", ".ckpt", ".pkl", ".pickle"})
 _PICKLE_MAGIC = (b"PK\x03\x04", b"\x80\x02", b"\x80\x03", b"\x80\x04", b"\x80\x05")
@@ -99,10 +99,11 @@ def copied(model: ir.Model) -> ir.Model:
     return copy
 
 
-def save(model: ir.Model, path: str | os.PathLike[str]) -> None:
+def save(model: ir.Model, path: str | os.PathLike[str], *, embedded: int = MAX_EMBEDDED) -> None:
     """Write `model` to `path`: written aside, then renamed. The same model gives the same bytes.
 
-    More than 1.8 GB of weights go to `<name>.data` beside it, as ONNX external data.
+    More than `embedded` bytes of weights, at most 1.8 GB, go to `<name>.data` beside it, as ONNX
+    external data.
 
     Raises:
         UsageError: The file cannot be written; what was there before is still there.
@@ -111,7 +112,7 @@ def save(model: ir.Model, path: str | os.PathLike[str]) -> None:
     try:
         with tempfile.TemporaryDirectory(dir=path.parent, prefix=f".{path.name}.") as aside:
             new = Path(aside, path.name)
-            if _weight_bytes(model) <= _EMBED_BYTES:
+            if _weight_bytes(model) <= min(embedded, MAX_EMBEDDED):
                 with new.open("wb") as file:
                     file.writelines(pieces(model))
             else:
@@ -137,7 +138,7 @@ def to_bytes(model: ir.Model) -> bytes:
     Raises:
         UnsupportedError: The weights exceed what one protobuf can hold, 2 GiB.
     """
-    if _weight_bytes(model) > _EMBED_BYTES:
+    if _weight_bytes(model) > MAX_EMBEDDED:
         raise UnsupportedError(
             model.graph.name or "model",
             f"{_weight_bytes(model) / 1e9:.1f} GB of weights do not fit in one protobuf",

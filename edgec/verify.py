@@ -10,6 +10,7 @@ import numpy as np
 import onnx_ir as ir
 from numpy.typing import NDArray
 
+from edgec.calibration.memory import give_back
 from edgec.calibration.moments import runner
 from edgec.compare import Comparison, Difference
 from edgec.errors import UnsupportedError, UsageError, VerificationError
@@ -29,7 +30,9 @@ Feeds = Mapping[str, NDArray[Any]]
 
 def _outputs(model: ir.Model, feeds: Feeds, *, optimise: bool = False) -> dict[str, NDArray[Any]]:
     names = [v.name or "" for v in model.graph.outputs]
-    return dict(runner(model, list(feeds), names, optimise=optimise)(feeds))
+    found = dict(runner(model, list(feeds), names, optimise=optimise)(feeds))
+    give_back()
+    return found
 
 
 @dataclass(frozen=True)

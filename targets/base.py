@@ -17,7 +17,7 @@ import onnx_ir as ir
 from numpy.typing import NDArray
 
 from edgec.errors import UnsupportedError, UsageError
-from edgec.model import save
+from edgec.model import MAX_EMBEDDED, save
 from edgec.targets.profile import Profile
 
 Feeds = Mapping[str, NDArray[Any]]
@@ -87,14 +87,20 @@ class Target(ABC):
     def supports(self, model: ir.Model) -> tuple[Refusal, ...]:
         """Everything that stands in the way of building `model`, at once."""
 
-    def build(self, model: ir.Model, folder: Path) -> Artifact:
+    def build(self, model: ir.Model, folder: Path, *, embedded: int = MAX_EMBEDDED) -> Artifact:
         """Lower `model` into files in `folder`. Here: ``model.onnx``, with its external data.
+
+        Args:
+            model: The model.
+            folder: Where the files go.
+            embedded: Larger weights lie in a file of their own, where the format has one: that is
+                loaded in less memory.
 
         Errors:
             UnsupportedError, UsageError: it cannot be built or written.
         """
         entry = folder / "model.onnx"
-        save(model, entry)
+        save(model, entry, embedded=embedded)
         data = folder / "model.onnx.data"
         return Artifact((entry, data) if data.exists() else (entry,), entry)
 

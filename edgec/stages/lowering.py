@@ -12,12 +12,14 @@ from edgec.budget import human
 from edgec.compare import Comparison, Difference
 from edgec.errors import UnsupportedError
 from edgec.feeds import samples_in
-from edgec.model import forget_weights, release_pages
+from edgec.model import MAX_EMBEDDED, forget_weights, release_pages
 from edgec.stages.job import Job
 from edgec.stages.loading import Loaded
 from edgec.stages.quantizing import Finished
 from edgec.targets import Runnable, refuse
 from edgec.verify import Check, check_artifact, check_quantised
+
+_EMBEDDED = 8 << 20  # bytes of weights in files that are loaded and thrown away
 
 
 @dataclass(frozen=True)
@@ -75,7 +77,7 @@ def lower(
         other = None
         if twin and finished.twin is not None:
             (scratch / "twin").mkdir()
-            other = _lower_result(job, finished.twin, scratch / "twin")
+            other = _lower_result(job, finished.twin, scratch / "twin", embedded=_EMBEDDED)
         # Make room for the original. A graph is a cycle: only the collector frees its weights.
         for model in (finished.model, finished.before, finished.twin):
             if model is not None:
@@ -105,17 +107,19 @@ def _refuse_numbers(job: Job, model: ir.Model) -> None:
         )
 
 
-def _lower_result(job: Job, model: ir.Model, folder: Path) -> Artifact:
+def _lower_result(
+    job: Job, model: ir.Model, folder: Path, *, embedded: int = MAX_EMBEDDED
+) -> Artifact:
     """Builds and loads."""
     refuse(job.target, job.target.supports(model))
-    artifact = job.target.build(model, folder)
+    artifact = job.target.build(model, folder, embedded=embedded)
     return Artifact(job.target.load(artifact), sum(f.stat().st_size for f in artifact.files))
 
 
 def _lower_original(job: Job, loaded: Loaded, folder: Path) -> Artifact:
     """Builds and loads what the result is compared with."""
     folder.mkdir()
-    artifact = job.target.build(loaded.original, folder)
+    artifact = job.target.build(loaded.original, folder, embedded=_EMBEDDED)
     release_pages(loaded.original)
     for model in (loaded.original, loaded.model):  # the original is a file from here on
         forget_weights(model)
