@@ -501,7 +501,7 @@ def test_saved_external_data_load_again(tmp_path: Path, monkeypatch: pytest.Monk
     model = models.load(_with_weight(np.arange(400, dtype=np.float32), "Add"))
     embedded = models.to_bytes(model)
     with monkeypatch.context() as patch:
-        patch.setattr(models, "_EMBED_BYTES", 100)
+        patch.setattr(models, "MAX_EMBEDDED", 100)
         models.save(model, tmp_path / "net.onnx")
         with pytest.raises(UnsupportedError, match="do not fit in one protobuf"):
             models.to_bytes(model)
@@ -515,7 +515,7 @@ def test_saved_external_data_load_again(tmp_path: Path, monkeypatch: pytest.Monk
 
     again = models.load(tmp_path / "net.onnx")
     with monkeypatch.context() as patch:  # over the very file that the model reads from
-        patch.setattr(models, "_EMBED_BYTES", 100)
+        patch.setattr(models, "MAX_EMBEDDED", 100)
         models.save(again, tmp_path / "net.onnx")
     assert models.to_bytes(models.load(tmp_path / "net.onnx")) == embedded
 

@@ -36,7 +36,8 @@ def doubtful(model: ir.Model, placement: Placement) -> dict[str, str]:
         if grouped and shape[1] == 1:
             found[node.name] = "depthwise"
         elif not grouped and min(shape[:2]) < rules.gains_from_channels:
-            found[node.name] = f"{min(shape[:2])} channels"
+            few = min(shape[:2])
+            found[node.name] = f"{few} channel{'s' * (few != 1)}"
         elif cost is not None and cost.macs < rules.gains_from_macs:
             found[node.name] = f"{cost.macs:,} multiply-adds"
     return found
