@@ -150,7 +150,8 @@ def check_floats(model: ir.Model, word: str) -> None:
             "quantise the network that it was made from; without --quantize this one is pruned "
             "with its scales",
         )  # fmt: skip
-    types = {v.dtype for v in model.graph.initializers.values() if v.shape and len(v.shape) > 1}
+    tensors = [v.const_value for v in model.graph.initializers.values()]
+    types = {tensor.dtype for tensor in tensors if tensor is not None and len(tensor.shape) > 1}
     halves = [name for dtype, name in _HALVES.items() if dtype in types]
     if FORMATS[word].needs_float32 and halves and ir.DataType.FLOAT not in types:
         raise UnsupportedError(

@@ -205,6 +205,31 @@ def texts() -> onnx.ModelProto:
     return ir.to_proto(model_of(text + "{ y = MatMul(x, w) t = Identity(s) }"))
 
 
+def half() -> onnx.ModelProto:
+    """Two layers that compute in float16."""
+    model = mlp(kind="float16")
+    del model.graph.node[0]  # the Cast
+    model.graph.node[0].input[0] = "x"
+    model.graph.output[0].type.tensor_type.elem_type = TensorProto.FLOAT16
+    for tensor in model.graph.initializer:
+        array = numpy_helper.to_array(tensor).astype(np.float16)
+        tensor.CopyFrom(numpy_helper.from_array(array, tensor.name))
+    return model
+
+
+def pairs() -> onnx.ModelProto:
+    """A layer that reads through integers."""
+    text = """
+    (float[N,8] x) => (float[N,4] y) <float[8,4] w, float s = {0.1}, int8 z = {0}>
+    {
+      q = QuantizeLinear(x, s, z)
+      d = DequantizeLinear(q, s, z)
+      y = MatMul(d, w)
+    }
+    """
+    return ir.to_proto(model_of(text))
+
+
 MODELS: dict[str, Callable[[], onnx.ModelProto]] = {
     "cnn": cnn,
     "cyclic": cyclic,
@@ -224,6 +249,9 @@ MODELS: dict[str, Callable[[], onnx.ModelProto]] = {
     "double": double,
     "texts": texts,
     "mlp": mlp,
+    "log": lambda: mlp(op="Log"),
+    "half": half,
+    "pairs": pairs,
     "passthrough": lambda: ir.to_proto(model_of("(float[1,3] x) => (float[1,3] x) {}")),
     "no_nodes": lambda: ir.to_proto(model_of("() => () {}")),
     "relu": lambda: ir.to_proto(model_of("(float[1,3] x) => (y) { y = Relu(x) }")),
@@ -259,6 +287,10 @@ ARRAYS: dict[str, dict[str, np.ndarray]] = {
     "short": samples(x=X, labels=np.arange(3)),
     "classes": samples(x=X, labels=np.full(12, 99)),
     "halves": samples(x=X, labels=np.full(12, 0.5)),
+    "few": samples(x=X[:3]),
+    "zeros": samples(x=X * 0),
+    "wide": samples(x=X * 1e30),
+    "rows": samples(x=X[:, 0, 0]),
 }
 RECIPES = {
     "bad": "flops = = 3",
@@ -324,6 +356,8 @@ def external(path: Path, location: str, **more: str) -> None:
 
 
 BUILD = "build cnn.onnx -o OUT --flops 0.5"
+FLOATS = "build cnn.onnx -o OUT --measure none"
+INT8 = f"{FLOATS} --quantize int8"
 HALF = "--flops 0.5 -o OUT"
 Case = tuple[str, int, str]
 CASES: list[Case] = [
@@ -460,6 +494,47 @@ CASES: list[Case] = [
     (f"{BUILD} --eval topp1 --data good.npz", 2, "topp1: cannot be imported"),
     (f"{BUILD} --eval-data unlabelled.npz", 2, "--eval-data: needs samples with labels"),
     (f"{BUILD} --eval-data missing.npz", 2, "missing.npz: there is no such file"),
+    # quantisation
+    (f"{INT8}", 2, "--quantize int8: needs to see activations, and no data was given"),
+    (f"{FLOATS} --quantize int9", 2, "--quantize int9: is unknown did you mean 'int8'?"),
+    (f"{FLOATS} --quantize ''", 2, "is unknown one of: int8, float16"),
+    (f"{INT8} --data few.npz", 2, "observer 'mse': needs 8 samples, and has seen 3"),
+    (f"{INT8} --data zeros.npz", 2, "calibration data: are all alike: activation 'x' is always 0"),
+    (f"{INT8} --data nan.npz", 2, "nan.npz: 'x' holds NaN"),
+    (f"{INT8} --data name.npz", 2, "'x' is missing; 'z' is no input of the model"),
+    (f"{INT8} --data good.npz --observer msee", 2, "--observer msee: is unknown did you mean"),
+    (f"{INT8} --data good.npz --rounding up", 2, "--rounding up: is unknown one of: nearest"),
+    (f"{INT8} --data good.npz --calib randon", 2, "--calib randon: is unknown did you mean"),
+    (f"{INT8} --data good.npz --calib synthetic", 2, "--calib synthetic: is given with --data"),
+    (f"{INT8} --calib synthetic", 2, "the network has no BatchNormalization to fit inputs to"),
+    (f"{INT8} --data good.npz --calib-samples 8", 2, "--calib-samples 8: says how many"),
+    (f"{INT8} --data good.npz --calib first --calib-samples 0", 2, "--calib-samples: is 0"),
+    (f"{INT8} --data good.npz --calib first --calib-samples 4", 2, "needs 8 samples, and has seen"),
+    (
+        f"{INT8} --data unlabelled.npz --calib class-stratified --calib-samples 8",
+        2,
+        "unlabelled.npz: has no labels",
+    ),
+    (f"{INT8} --data good.npz --keep-float nope", 2, "--keep-float nope: matches no node that"),
+    (f"{INT8} --data good.npz --keep-float ''", 2, "--keep-float '': matches no node that"),
+    (f"{INT8} --data good.npz --keep-float c* --keep-float fc", 4, "c1: kept by --keep-float"),
+    (f"{BUILD} --observer minmax", 2, "--observer: needs --quantize int8"),
+    (f"{BUILD} --keep-float c1", 2, "--keep-float: needs --quantize int8"),
+    (f"{FLOATS} --quantize float16 --rounding adaround", 2, "--rounding: means nothing to float16"),
+    (f"{FLOATS} --quantize int4-weights --calib kl", 2, "--calib: means nothing to int4-weights"),
+    (f"{FLOATS} --quantize float16 --data wide.npz", 4, "c1: 'x' reaches"),
+    (f"{FLOATS} --quantize int4-weights", 4, "finds nothing to do fc: 'w3' has 320 elements only"),
+    (f"{FLOATS} --quantize bfloat16", 4, "makes what onnxruntime has no kernels for: Gemm (fc)"),
+    ("build relu.onnx -o OUT --quantize float16", 4, "--quantize float16: finds nothing to do"),
+    ("build relu.onnx -o OUT --quantize int4-weights", 4, "the model has no such layer"),
+    ("build log.onnx -o OUT --quantize int8 --data rows.npz", 2, "holds NaN: Log"),
+    ("build half.onnx -o OUT --quantize float16", 4, "the model: computes in float16 already"),
+    (
+        "build pairs.onnx -o OUT --quantize int8 --data rows.npz",
+        4,
+        "is quantised already: it has 2",
+    ),
+    ("build pairs.onnx -o OUT --quantize float16", 4, "such as QuantizeLinear"),
     # recipes
     ("build cnn.onnx -o OUT --recipe missing.toml", 2, "missing.toml: cannot be read: No such"),
     ("build cnn.onnx -o OUT --recipe folder", 2, "folder: is not a regular file"),

@@ -25,6 +25,7 @@ from edgec.passes.knapsack import knapsack
 
 Floats = NDArray[np.float64]
 _BINS = 8192
+_HIGHEST = 1e100  # score: sums of them are finite
 
 
 @dataclass(frozen=True)
@@ -60,6 +61,8 @@ def options_of(groups: ChannelGroups, scores: Floats, round_to: int) -> list[Opt
         scores: float64[units]; higher is more important.
         round_to: Kept channels of the axis are a multiple of this.
     """
+    # Of weights whose squares overflow nothing is known; whether they work, running them tells.
+    scores = np.nan_to_num(scores, nan=0.0, posinf=_HIGHEST, neginf=-_HIGHEST)
     return [_options(group, scores, round_to) for group in groups]
 
 
