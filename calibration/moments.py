@@ -20,6 +20,7 @@ from numpy.typing import NDArray
 from edgec.calibration.patches import Window, patch_spread
 from edgec.calibration.session import open_session, part_of
 from edgec.errors import UnsupportedError, UsageError
+from edgec.graph.stored import source_of
 
 Array = NDArray[Any]
 Floats = NDArray[np.float64]
@@ -208,8 +209,13 @@ def _session(
 # --- what layers with weights see --------------------------------------------------------------
 
 
-def weighted_layers(model: ir.Model) -> list[ir.Node]:
-    """Every Conv, ConvTranspose, Gemm and MatMul whose second input is an initializer."""
+def weighted_layers(model: ir.Model, *, stored: bool = False) -> list[ir.Node]:
+    """Every Conv, ConvTranspose, Gemm and MatMul whose second input is an initializer.
+
+    Args:
+        model: The model.
+        stored: Whether those count too whose weight comes back from integers.
+    """
     return [
         node
         for node in model.graph
@@ -217,8 +223,8 @@ def weighted_layers(model: ir.Model) -> list[ir.Node]:
         and node.op_type in WEIGHTED
         and node.inputs[0] is not None
         and node.inputs[0].const_value is None
-        and node.inputs[1] is not None
-        and node.inputs[1].const_value is not None
+        and (weight := source_of(node.inputs[1])) is not None
+        and (stored or weight is node.inputs[1])
     ]
 
 
@@ -254,7 +260,7 @@ def consumer_moments(
 ) -> tuple[dict[Reader, Moments], dict[tuple[str, Axes], Moments]]:
     """Moments of the channels that the matrix of every layer reads, and of other `values`."""
     read: dict[Reader, tuple[str, Axes]] = {
-        reader(n, 1): (_in(n), channel_axis(n)) for n in weighted_layers(model)
+        reader(n, 1): (_in(n), channel_axis(n)) for n in weighted_layers(model, stored=True)
     }
     read |= _read_by_fused(model) | _read_by_recurrent(model)
     found = channel_moments(model, {*read.values(), *values}, data, batch_size)
@@ -295,7 +301,7 @@ def _read_by_recurrent(model: ir.Model) -> dict[Reader, tuple[str, Axes]]:
 
 def position_spread(model: ir.Model, data: Batches, batch_size: int = 256) -> dict[str, Spread]:
     """Spread of every Conv and Gemm on the first batch: node output name → Spread."""
-    layers = [n for n in weighted_layers(model) if n.op_type in ("Conv", "Gemm")]
+    layers = [n for n in weighted_layers(model, stored=True) if n.op_type in ("Conv", "Gemm")]
     names = {_in(n) for n in layers} | {n.outputs[0].name or "" for n in layers}
     values = next(stream(model, names, data, batch_size), None)
     if values is None:
@@ -306,7 +312,7 @@ def position_spread(model: ir.Model, data: Batches, batch_size: int = 256) -> di
         x, y = values[_in(node)], values[name]
         out = y.astype(np.float64).std(0).reshape(y.shape[1], -1)
         if node.op_type == "Conv":
-            weight = node.inputs[1].const_value.shape.numpy()  # type: ignore[union-attr]
+            weight = source_of(node.inputs[1]).const_value.shape.numpy()  # type: ignore[union-attr]
             window = Window.of(node, tuple(weight[2:]), x.shape[2:])
             patch = patch_spread(x, window, node.attributes.get_int("group", 1))
         else:

@@ -31,7 +31,7 @@ def _per_scale(n: LabelContext) -> None:
     if n.attr("block_size", 0):
         _per_block(n, int(n.attr("block_size")))
         return
-    labels = n.labels(0)
+    labels = n.labels(0, stored=n.node.op_type == "DequantizeLinear")  # an int32 bias
     if len(n.shape(1)) == 1 and n.shape(1)[0] > 1:
         axis = n.axis("axis", 1)
         line = n.atoms.line(labels, axis)

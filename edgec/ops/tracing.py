@@ -189,10 +189,15 @@ class LabelContext(View):
             left -= shape[0]
         return value, entry
 
-    def labels(self, i: int = 0) -> Labels:
-        """Labels of input `i`. An initializer read as data gets fresh atoms on each axis."""
+    def labels(self, i: int = 0, *, stored: bool = False) -> Labels:
+        """Labels of input `i`. An initializer read as data gets fresh atoms on each axis.
+
+        Args:
+            i: The input.
+            stored: Whether integers of an initializer are no indices but stored numbers.
+        """
         value = self.node.inputs[i] if self.has(i) else None
-        if value is None or (self.is_param(i) and self.is_index(i)):
+        if value is None or (self.is_param(i) and self.is_index(i) and not stored):
             return ()
         if not self.is_param(i):
             return self.trace.labels.get(value, ())

@@ -185,7 +185,7 @@ def _flap(evidence: Evidence) -> Floats:
 def _along(member: Member, per_channel: Floats) -> Floats:
     """Input-channel statistics shaped to broadcast over the weight."""
     axis, rank = member.line.axis, member.weight.ndim
-    if not member.line.rows:
+    if not member.line.rows and len(per_channel) == member.weight.shape[axis]:
         return per_channel.reshape([-1 if a == axis else 1 for a in range(rank)])
     # Groups of a convolution, directions of a recurrent layer: (g, i) for each of the rows of g.
     groups = len(per_channel) // member.weight.shape[axis]

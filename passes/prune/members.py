@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any, Literal
@@ -12,9 +12,11 @@ import onnx_ir as ir
 from numpy.typing import NDArray
 
 from edgec.graph.channels import ChannelGroups
+from edgec.graph.stored import readers_of, reals_of
 from edgec.graph.widths import Line, lines_of
 
 Floats = NDArray[np.float64]
+Role = Literal["out", "in"]
 
 
 @dataclass(frozen=True)
@@ -22,9 +24,10 @@ class Member:
     """One axis of one initializer, as one node uses it.
 
     Attributes:
-        node: The node.
+        node: The node; of a weight that lies there as integers, the layer that reads what
+            DequantizeLinear makes of them.
         index: Which input of the node it is.
-        weight: The initializer's values.
+        weight: The values that the node reads.
         line: Which units live where along the axis.
         role: `out` makes the channels, `in` reads them.
         name: The initializer's name.
@@ -34,7 +37,7 @@ class Member:
     index: int
     weight: NDArray[Any]
     line: Line
-    role: Literal["out", "in"]
+    role: Role
     name: str
 
     @cached_property
@@ -75,8 +78,29 @@ def members(groups: ChannelGroups) -> Iterator[Member]:
             if key in seen:  # a shared weight counts once
                 continue
             seen.add(key)
-            role: Literal["out", "in"] = "in" if line.axis in use.reads else "out"
+            reals = reals_of(use.node) if use.index == 0 else None
+            if reals is not None:
+                for node, index in readers_of(use.node):
+                    known = _roles(node, index, reals.ndim).get(line.axis)
+                    if known is not None:
+                        yield Member(node, index, reals, line, known, value.name or "")
+                continue
+            role: Role = "in" if line.axis in use.reads else "out"
             data = value.const_value.numpy()
             if data.dtype.itemsize < 4:  # half precision: sums of squares need more range
                 data = data.astype(np.float32)
             yield Member(use.node, use.index, data, line, role, value.name or "")
+
+
+def _roles(node: ir.Node, index: int, rank: int) -> Mapping[int, Role]:
+    """The axes of a layer's matrix that carry channels; none for other inputs and nodes."""
+    if index != 1 or node.domain or rank < 2:
+        return {}
+    if node.op_type == "MatMul":
+        return {rank - 2: "in", rank - 1: "out"}
+    if node.op_type == "Gemm":
+        by_rows = node.attributes.get_int("transB", 0)
+        return {0: "out", 1: "in"} if by_rows else {0: "in", 1: "out"}
+    if node.op_type == "ConvTranspose":
+        return {0: "in", 1: "out"}
+    return {0: "out", 1: "in"} if "Conv" in node.op_type else {}

@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from edgec.calibration.moments import Axes, Moments
 from edgec.graph.channels import ChannelGroups
+from edgec.graph.stored import source_of
 from edgec.ops.labels import Factor
 
 Floats = NDArray[np.float64]
@@ -50,6 +51,8 @@ class Product:
 def products(groups: ChannelGroups) -> Iterator[Product]:
     """Every contraction of activations that silencing a channel would change."""
     for mix in groups.trace.mixes:
+        if any(source_of(v) for i, v in enumerate(mix.node.inputs) if i != mix.index):
+            continue  # it has a weight
         for factor in mix.labels:
             a = _operand(groups, mix.node.inputs[mix.index], factor)
             if a is None:

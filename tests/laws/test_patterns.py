@@ -206,6 +206,7 @@ EXPECTED = {
     "quantized_chain": (2, 14, 4, 14),
     "quantized_grouped_conv": (2, 16, 3, 16),
     "quantized_depthwise": (1, 8, 3, 8),
+    "quantized_biases": (2, 14, 4, 14),
 }
 
 # Only channels that nothing reads can go from these: masking them changes nothing.

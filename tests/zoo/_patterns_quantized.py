@@ -51,4 +51,23 @@ TEXTS: dict[str, str] = {
   r = Relu(g)
   y = Conv(r, w2)
 }}""",
+    # Biases in int32, on the grid of the sums.
+    "quantized_biases": f"""
+(float[2,3,6,5] x) => (y)
+<int8[8,3,1,1] w0 = {_int8(8, 3)}, float[8] s0 = {{0.01,0.02,0.01,0.03,0.02,0.01,0.02,0.01}},
+ int32[8] b0 = {_int8(8)}, float[8] t0 = {{0.01,0.02,0.01,0.03,0.02,0.01,0.02,0.01}},
+ int32[8] z0 = {{0,0,0,0,0,0,0,0}}, float step = {{0.05}}, uint8 zero = {{128}},
+ int8[6,8,3,3] w1 = {_int8(6, 8, 3, 3)}, float[6] s1 = {{0.01,0.02,0.01,0.01,0.02,0.01}},
+ int32[6] b1 = {_int8(6)}, float t1 = {{0.01}}, float[4,6,1,1] w2>
+{{
+  d0 = DequantizeLinear<axis = 0>(w0, s0)
+  c0 = DequantizeLinear<axis = 0>(b0, t0, z0)
+  h = Conv(x, d0, c0)
+  q = QuantizeLinear(h, step, zero)
+  r = DequantizeLinear(q, step, zero)
+  d1 = DequantizeLinear<axis = 0>(w1, s1)
+  c1 = DequantizeLinear(b1, t1)
+  f = Conv<pads = [1,1,1,1]>(r, d1, c1)
+  y = Conv(f, w2)
+}}""",
 }
