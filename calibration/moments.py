@@ -153,6 +153,7 @@ def runner(
     like: Mapping[str, Array] | None = None,
     *,
     optimise: bool = True,
+    lean: bool = False,
 ) -> Run:
     """A function that computes the values `outputs` from the values `inputs`.
 
@@ -162,6 +163,7 @@ def runner(
         outputs: Names of values; those that are inputs too are passed through.
         like: Arrays with the types and ranks of inputs for which the model states none.
         optimise: Whether ONNX Runtime may fuse and re-order operators.
+        lean: Take no more memory than the values in use need.
 
     Raises:
         UsageError: A name that is no value of the model.
@@ -169,7 +171,7 @@ def runner(
     """
     wanted = [name for name in outputs if name not in inputs]
     passed = [name for name in outputs if name in inputs]
-    run = _session(model, inputs, wanted, like or {}, optimise) if wanted else None
+    run = _session(model, inputs, wanted, like or {}, optimise, lean) if wanted else None
 
     def compute(feeds: Mapping[str, Array]) -> dict[str, Array]:
         found = {name: np.asarray(feeds[name]) for name in passed}
@@ -186,6 +188,7 @@ def _session(
     wanted: Sequence[str],
     like: Mapping[str, Array],
     optimise: bool,
+    lean: bool,
 ) -> Run:
     part = part_of(model, inputs, wanted)
     for value in part.graph.inputs:
@@ -194,7 +197,7 @@ def _session(
             value.type = ir.TensorType(ir.DataType.from_numpy(array.dtype))
             value.shape = ir.Shape([None] * array.ndim)
     names = [v.name or "" for v in part.graph.inputs]
-    session = open_session(part, optimise=optimise)
+    session = open_session(part, optimise=optimise, lean=lean)
 
     def run(feeds: Mapping[str, Array]) -> dict[str, Array]:
         values = session.run(list(wanted), {name: feeds[name] for name in names})

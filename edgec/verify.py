@@ -30,7 +30,7 @@ Feeds = Mapping[str, NDArray[Any]]
 
 def _outputs(model: ir.Model, feeds: Feeds, *, optimise: bool = False) -> dict[str, NDArray[Any]]:
     names = [v.name or "" for v in model.graph.outputs]
-    found = dict(runner(model, list(feeds), names, optimise=optimise)(feeds))
+    found = dict(runner(model, list(feeds), names, optimise=optimise, lean=True)(feeds))
     give_back()
     return found
 
