@@ -57,7 +57,11 @@ def observe(
         return {}
     first = next(batches_of(model, data, 1), None)
     if first is None:
-        raise UsageError("calibration data", "hold no full batch", "give more samples")
+        raise UsageError(
+            "calibration data",
+            "hold no full batch",
+            "give as many samples as the model takes at once",
+        )
     count = len(data) if isinstance(data, Sized) else samples or _VALUES // 512
     taken = min(max(_VALUES // max(min(count, samples or count), 1), 256), 4096)
     watch = Watch(model, names, first, taken=taken, threads=1, channels=channels)
