@@ -33,8 +33,7 @@ PASSES: tuple[type[Pass], ...] = (
     NameNodes, SpellOut, Fold, SplitSequences, DropExpands, ZeroStates, Prune, FuseBatchNorm,
     RaiseOpset, GlobalPools, Equalise, Quantize, Halve, WeightOnly,
 )  # fmt: skip
-"""In the order in which a build runs those that its options ask for. None asks for `Equalise` yet:
-it is for weights with one scale."""
+"""In the order in which a build runs those that its options ask for."""
 
 # Package, the extra it comes with (none: base), what it is for.
 _PACKAGES = (

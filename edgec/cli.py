@@ -116,8 +116,7 @@ _SECTIONS = {
     ),
     "Quantisation": (
         "quantize", "observer", "calib", "calib_samples", "rounding", "equalise", "keep_float",
-        "max_drop",
-        "drop_metric", "bits",
+        "max_drop", "drop_metric", "bits",
     ),
     "Samples": ("data", "eval_data", "metric", "inputs"),
     "Target and measurement": ("target", "backend", "measure", "threads"),
@@ -133,9 +132,7 @@ _SECTIONS = {
 @click.option("--flops", metavar="X", help="FLOPs of one sample (0.4, 300M, 1.2G).")
 @click.option("--macs", metavar="X", help="Multiply-adds of one sample.")
 @click.option("--params", metavar="X", help="Parameters.")
-@click.option(
-    "--size", metavar="X", help="Bytes of the weights before they are quantised (0.5, 4MB)."
-)
+@click.option("--size", metavar="X", help="Bytes of the weights, in integers with int8 (0.5, 4MB).")
 @click.option(
     "--criterion",
     metavar="WORD",
@@ -257,7 +254,6 @@ def build(
     out = console.printer()
     if explained:
         console.show_decisions(report, out)
-        out.print()
     if not dry_run:
         out.print()
         console.show_report(report, out)
