@@ -31,9 +31,10 @@ def repair(job: Job, loaded: Loaded, cut: CutResult) -> Repaired:
     if not job.recipe.budgets:
         return Repaired(cut.model, RepairRecord("none", 0), loaded.totals)
     with job.phase("repair"):
-        record = repairs.repair(
-            job.recipe.repair, loaded.model, cut, loaded.data, seed=job.recipe.seed
-        )
+        with repairs.in_reals(cut.model):
+            record = repairs.repair(
+                job.recipe.repair, loaded.model, cut, loaded.data, seed=job.recipe.seed
+            )
         change = (
             ""
             if record.before is None or record.after is None
