@@ -116,7 +116,7 @@ _SECTIONS = {
     ),
     "Quantisation": (
         "quantize", "observer", "calib", "calib_samples", "rounding", "equalise", "keep_float",
-        "max_drop", "drop_metric", "bits",
+        "max_drop", "drop_metric", "bits", "score_quantised",
     ),
     "Samples": ("data", "eval_data", "metric", "inputs"),
     "Target and measurement": ("target", "backend", "measure", "threads"),
@@ -189,6 +189,11 @@ _SECTIONS = {
     callback=_widths,
     metavar="LIST",
     help="Widths that weights may have under --max-drop: 8 or 8,4.  [default: 8]",
+)
+@click.option(
+    "--score-quantised",
+    is_flag=True,
+    help="Score channels on activations as they are once quantised.",
 )
 @click.option(
     "--data", metavar="SPEC", help="Samples: .npz, a folder of images, package.module:function."

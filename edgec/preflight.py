@@ -16,6 +16,8 @@ from edgec.calibration.moments import runner
 from edgec.calibration.observers import OBSERVERS
 from edgec.devices.measure import PRESETS
 from edgec.errors import UnsupportedError, UsageError
+from edgec.passes.prune.criteria import CRITERIA
+from edgec.passes.prune.prune import Prune
 from edgec.passes.quantize.formats import ACTIVATIONS, ALL, CALIBS, FORMATS, SYNTHETIC
 from edgec.passes.quantize.rounding import ROUNDINGS
 from edgec.passes.quantize.yardstick import PLAIN
@@ -109,6 +111,7 @@ def check_quantisation(recipe: Recipe, target: Target, data: object) -> None:
     if data is not None and recipe.calib == SYNTHETIC:
         raise UsageError("--calib synthetic", "is given with --data", "leave one of them away")
     _check_drop(recipe, data)
+    _check_scores(recipe, data)
     if recipe.calib == ALL and recipe.calib_samples is not None:
         raise UsageError(
             f"--calib-samples {recipe.calib_samples}", "says how many, not which",
@@ -131,6 +134,20 @@ def _check_drop(recipe: Recipe, data: object) -> None:
         raise UsageError(f"--bits {listed}", "are no widths of weights", "give 8, or 8,4")
     if recipe.drop_metric not in (*PLAIN, TOP1.name):
         find_metric(recipe.drop_metric)
+
+
+def _check_scores(recipe: Recipe, data: object) -> None:
+    """Whether --score-quantised changes anything."""
+    if not recipe.score_quantised:
+        return
+    if not recipe.budgets:
+        raise UsageError("--score-quantised", "needs a budget", "say --flops, or leave it away")
+    criterion = Prune(criterion=recipe.criterion).criterion_for(data is not None)
+    if CRITERIA[criterion].needs != "moments":
+        raise UsageError(
+            "--score-quantised", f"means nothing to the criterion {criterion}",
+            "take --criterion flap with --data, or leave it away",
+        )  # fmt: skip
 
 
 def check_floats(model: ir.Model, word: str) -> None:

@@ -55,6 +55,7 @@ class Recipe:
         drop_metric: `error` (noise over signal of the outputs), `kl` (of classes), `top1` or
             `package.module:function` (points lost on labelled samples).
         bits: Widths that weights may have under `max_drop`: 8, 4.
+        score_quantised: Whether the criterion sees activations as they are once quantised.
         seed: Seed of everything random.
     """
 
@@ -82,6 +83,7 @@ class Recipe:
     max_drop: float | None = None
     drop_metric: str = "error"
     bits: tuple[int, ...] = (8,)
+    score_quantised: bool = False
     seed: int = 0
 
     def __post_init__(self) -> None:

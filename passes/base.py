@@ -33,12 +33,15 @@ class Context:
 
     Attributes:
         data: Calibration samples, None if there are none.
+        twin: What activations are observed in, if that is not the model itself: the same with
+            its nodes named alike.
         seed: Seed of everything random.
         done: Names of the passes that ran.
         records: name of a pass → what it decided and why, for report and manifest.
     """
 
     data: Data | None = None
+    twin: ir.Model | None = None
     seed: int = 0
     done: list[str] = field(default_factory=list)
     records: dict[str, Any] = field(default_factory=dict)

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+
+import onnx_ir as ir
 
 from edgec.budget import plural
 from edgec.graph.cost import Storage
 from edgec.graph.cut import CutResult, remove_channels
+from edgec.model import copied
 from edgec.model_inputs import is_symbolic
+from edgec.passes.fuse import FuseBatchNorm
 from edgec.passes.prune.feasibility import Preparation
 from edgec.passes.prune.prune import Decision, PruneRecord
 from edgec.passes.quantize.quantize import Quantize
@@ -61,12 +65,23 @@ def _storage(job: Job, loaded: Loaded) -> Storage | None:
     return storage(job.quantising, loaded.model)
 
 
+def _twin(job: Job, loaded: Loaded) -> ir.Model | None:
+    """The original as --quantize would make it, where channels are to be scored in that."""
+    if not job.recipe.score_quantised or not isinstance(job.quantising, Quantize):
+        return None
+    step = replace(job.quantising, equalise=False)  # scores go with weights as they are
+    context = replace(job.context, records={}, done=[])
+    twin = step(FuseBatchNorm()(copied(loaded.model), context), context)
+    job.note(f"channels are scored in {job.recipe.quantize}")
+    return twin
+
+
 def prune(job: Job, loaded: Loaded, prepared: Preparation) -> Pruned:
     """Scores, allocates, cuts; proves the cut. Without a budget nothing is cut."""
     if not job.recipe.budgets:
         return Pruned(remove_channels(prepared.groups, ()))
     with job.phase("prune"):
-        cut = job.pruning.cut(prepared, job.context)
+        cut = job.pruning.cut(prepared, replace(job.context, twin=_twin(job, loaded)))
         record: PruneRecord = job.context.records[job.pruning.name]
         narrowed = sum(d.kept < d.width for d in record.decisions)
         job.say(

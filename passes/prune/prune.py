@@ -12,7 +12,13 @@ import onnx_ir as ir
 from numpy.typing import NDArray
 
 from edgec.budget import Budget, Metric
-from edgec.calibration.moments import consumer_moments, position_spread
+from edgec.calibration.moments import (
+    Moments,
+    Reader,
+    consumer_moments,
+    position_spread,
+    reader,
+)
 from edgec.errors import BudgetError, UsageError
 from edgec.graph.channels import ChannelGroups, Group, channel_groups
 from edgec.graph.cost import CostModel, Storage, Totals, count
@@ -229,10 +235,26 @@ class Prune(Pass):
                 for operand in (product.a, product.b)
                 if operand is not None
             }
-            moments, factors = consumer_moments(groups.model, context.data, values=values)
+            seen = context.twin or groups.model
+            moments, factors = consumer_moments(seen, context.data, values=values)
+            if context.twin is not None:
+                moments = _renamed(moments, context.twin, groups.model)
         if needs == "spreads" and context.data is not None:
             spreads = position_spread(groups.model, context.data)
         return Evidence(groups, context.rng("criterion"), moments, factors, spreads)
+
+
+def _renamed(
+    moments: Mapping[Reader, Moments], twin: ir.Model, model: ir.Model
+) -> dict[Reader, Moments]:
+    """Readers as they are called in the model: a folded BatchNormalization renames outputs."""
+    nodes = {node.name: node for node in model.graph}
+    names = {
+        reader(node, 0)[0]: reader(nodes[node.name], 0)[0]
+        for node in twin.graph
+        if node.name in nodes
+    }
+    return {(names.get(out, out), i): found for (out, i), found in moments.items()}
 
 
 @dataclass(frozen=True)

@@ -117,7 +117,7 @@ def _of_weights(record: Mapping[str, Any]) -> Summary:
 
 ACTIVATIONS = (
     "observer", "calib", "calib_samples", "rounding", "equalise", "keep_float", "max_drop",
-    "drop_metric", "bits",
+    "drop_metric", "bits", "score_quantised",
 )  # fmt: skip
 """Fields of the recipe about integers of activations."""
 
