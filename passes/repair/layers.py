@@ -135,9 +135,15 @@ class Layer:
 
 
 def layers_of(model: ir.Model) -> list[Layer]:
-    """The layers of a model, in its order; those that contract their batch axis are left out."""
+    """The layers of a model, in its order.
+
+    Those that contract their batch axis are left out, and stacks of matrices.
+    """
     return [
-        Layer(node) for node in weighted_layers(model) if not node.attributes.get_int("transA", 0)
+        Layer(node)
+        for node in weighted_layers(model)
+        if not node.attributes.get_int("transA", 0)
+        and (node.op_type != "MatMul" or read(node, 1).ndim == 2)
     ]
 
 
