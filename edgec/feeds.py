@@ -17,6 +17,7 @@ from edgec.model_inputs import fix_input_shapes, given_shapes, input_shapes, oth
 
 Shape = tuple[int | None, ...]
 _MOST = 1 << 31
+_LARGE = 1 << 18  # bytes of one sample: 3 x 147 x 147 in float32
 
 
 def input_types(model: ir.Model) -> dict[str, tuple[Any, Shape]]:
@@ -54,6 +55,25 @@ def sample_feeds(
             raise UsageError("data", "holds fewer samples than one batch", "give more samples")
         return dict(feeds)
     return random_feeds(model, input_shapes(model, default_batch=batch), seed)
+
+
+def split(
+    model: ir.Model, feeds: Mapping[str, NDArray[Any]], largest: int = _LARGE
+) -> list[dict[str, NDArray[Any]]]:
+    """Feeds of one sample each, where a sample is large and the batch is open: less memory.
+
+    Args:
+        model: Whose inputs they are.
+        feeds: Input name → array.
+        largest: Bytes of a sample that are not large yet.
+    """
+    count = samples_in(feeds)
+    shapes = [value.shape for value in model.graph.inputs]
+    open_batch = all(shape and not isinstance(shape[0], int) for shape in shapes)
+    alike = all(array.ndim and len(array) == count for array in feeds.values())
+    if not (open_batch and alike) or sum(a.nbytes for a in feeds.values()) <= largest * count:
+        return [dict(feeds)]
+    return [{name: array[i : i + 1] for name, array in feeds.items()} for i in range(count)]
 
 
 def check_sizes(model: ir.Model) -> None:

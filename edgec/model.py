@@ -29,10 +29,10 @@ from edgec.model_inputs import fix_input_shapes
 from edgec.model_integers import with_floats
 from edgec.model_proto import check_proto
 from edgec.model_stream import pieces
-from edgec.model_tensors import check_weights, forget_weights, release_pages
+from edgec.model_tensors import check_weights, forget_weights, release_pages, spool_weights
 
 __all__ = [
-    "copied", "forget_weights", "load", "release_pages", "save", "to_bytes",
+    "copied", "forget_weights", "load", "release_pages", "save", "spool_weights", "to_bytes",
 ]  # fmt: skip
 
 # A protobuf ends at 2 GiB. Well below, one file is handier than two.

@@ -9,7 +9,9 @@ from __future__ import annotations
 import math
 import mmap
 import os
+import tempfile
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +26,8 @@ from edgec.errors import UnsupportedError, UsageError
 MAX_BYTES = 16 << 30
 _MAPS = "edgec.maps"  # key of a model's meta: the files that its weights are views of
 _CHUNK = 1 << 20  # elements looked at together: 4 MB of float32
+_SPOOLED, _SPOOLED_MODEL = 1 << 16, 8 << 20  # bytes of weights from which on they are spooled
+_ALIGNED = 64
 _RELEASE_BYTES = 1 << 28  # read of the maps before their pages are given back
 _TYPED_FIELDS = (
     "float_data",
@@ -102,6 +106,64 @@ def release_pages(model: ir.Model) -> None:
     """
     for maps in model.meta.get(_MAPS, ()):
         maps.release_pages()
+
+
+def spool_weights(model: ir.Model) -> None:
+    """Moves the weights of a model to a file without a name, from which they are mapped.
+
+    They stay as they are, but the memory that reading them fills can be given back. Small weights,
+    those that are mapped already, and those of a small model stay where they are.
+    """
+    large = [
+        (value, value.const_value)
+        for value in _initializers(model)
+        if value.const_value is not None
+        and value.const_value.dtype != ir.DataType.STRING
+        and value.const_value.dtype.bitwidth >= 8
+        and value.const_value.nbytes >= _SPOOLED
+        and not _is_mapped(value.const_value)
+    ]
+    if sum(tensor.nbytes for _, tensor in large) < _SPOOLED_MODEL:
+        return
+    with tempfile.TemporaryFile() as file:
+        places = []
+        for _, tensor in large:
+            file.write(b"\0" * (-file.tell() % _ALIGNED))
+            places.append(file.tell())
+            file.write(tensor.tobytes())
+        file.flush()
+        spool = _Spool(mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ))
+    for (value, tensor), start in zip(large, places, strict=True):
+        raw = np.frombuffer(spool.mapped, np.uint8, count=tensor.nbytes, offset=start)
+        array = raw.view(tensor.dtype.numpy()).reshape(tensor.shape.numpy())
+        value.const_value = ir.Tensor(
+            array, dtype=tensor.dtype, name=tensor.name, doc_string=tensor.doc_string,
+            metadata_props=dict(tensor.metadata_props),
+        )  # fmt: skip
+    model.meta[_MAPS] = (*model.meta.get(_MAPS, ()), spool)
+    release_pages(model)
+
+
+@dataclass(frozen=True)
+class _Spool:
+    """A mapped file that has no name any more: it goes with the last view of it."""
+
+    mapped: mmap.mmap
+
+    def release_pages(self) -> None:
+        """Gives back the memory that reading has filled."""
+        if hasattr(self.mapped, "madvise"):  # not on Windows
+            self.mapped.madvise(mmap.MADV_DONTNEED)
+
+
+def _is_mapped(tensor: ir.TensorProtocol) -> bool:
+    """Whether it is a view of a mapped file."""
+    if not isinstance(tensor, ir.Tensor):
+        return False
+    root: object = tensor.numpy()
+    while isinstance(root, np.ndarray | memoryview):
+        root = root.base if isinstance(root, np.ndarray) else root.obj
+    return isinstance(root, mmap.mmap)
 
 
 def forget_weights(model: ir.Model) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -26,11 +26,20 @@ _NOISE = 4
 _CEILING = 1e-3
 
 Feeds = Mapping[str, NDArray[Any]]
+Outputs = Mapping[str, NDArray[Any]]
 
 
 def _outputs(model: ir.Model, feeds: Feeds, *, optimise: bool = False) -> dict[str, NDArray[Any]]:
+    return _outputs_of_all(model, [feeds], optimise=optimise)[0]
+
+
+def _outputs_of_all(
+    model: ir.Model, parts: Sequence[Feeds], *, optimise: bool = False
+) -> list[dict[str, NDArray[Any]]]:
     names = [v.name or "" for v in model.graph.outputs]
-    found = dict(runner(model, list(feeds), names, optimise=optimise, lean=True)(feeds))
+    run = runner(model, list(parts[0]), names, optimise=optimise, lean=True)
+    found = [dict(run(feeds)) for feeds in parts]
+    del run
     give_back()
     return found
 
@@ -98,7 +107,7 @@ def check_artifact(model: ir.Model, artifact: Runnable, feeds: Feeds) -> Check:
 
 
 def check_quantised(
-    artifact: Runnable, quantised: ir.Model, before: ir.Model, feeds: Feeds
+    artifact: Runnable, quantised: ir.Model, before: ir.Model, parts: Sequence[Feeds]
 ) -> tuple[Check, tuple[Difference, ...]]:
     """The loaded artifact computes the quantised graph, and that one is near the network before.
 
@@ -107,6 +116,12 @@ def check_quantised(
     the graph as written, and their difference against what quantisation itself changed: it must be
     the smaller of the two.
 
+    Args:
+        artifact: The loaded artifact.
+        quantised: The graph that it was made from.
+        before: The network that was quantised.
+        parts: Inputs, run one after the other.
+
     Returns:
         The artifact against the graph; and the network before against the graph.
 
@@ -114,19 +129,20 @@ def check_quantised(
         VerificationError: The artifact is farther from the graph than the graph from the network
             before; or quantisation left nothing of an output.
     """
-    floats = _outputs(before, feeds)
-    _refuse_unbounded("the network before quantisation", floats)
+    floats = _outputs_of_all(before, parts)
+    for outputs in floats:
+        _refuse_unbounded("the network before quantisation", outputs)
     try:
         with translated("the quantised graph"):
-            written = _outputs(quantised, feeds)
+            written = _outputs_of_all(quantised, parts)
     except (UnsupportedError, UsageError) as error:
         remedy = (
             "take another --quantize: a result that ONNX Runtime cannot run is proven by nothing"
         )
         raise UnsupportedError(error.subject, error.fact, remedy) from error
-    found = artifact.run(feeds)
-    moved = _differences(floats, written, feeds)
-    kernels = _differences(written, found, feeds)
+    found = [artifact.run(feeds) for feeds in parts]
+    moved = _differences(floats, written, parts)
+    kernels = _differences(written, found, parts)
     for change, kernel in zip(moved, kernels, strict=True):
         if not (kernel.max_rel <= ARTIFACT_TOLERANCE or kernel.snr_db >= change.snr_db):
             raise VerificationError(
@@ -164,10 +180,10 @@ def _check(
     """
     expected = _outputs(model, feeds)
     _refuse_unbounded(other, expected)
-    found = Check(tuple(_differences(expected, outputs, feeds)), tolerance)
+    found = Check(tuple(_differences([expected], [outputs], [feeds])), tolerance)
     if not found.worst <= tolerance:
         fused = _outputs(model, feeds, optimise=True)
-        noise = Check(tuple(_differences(expected, fused, feeds))).worst
+        noise = Check(tuple(_differences([expected], [fused], [feeds]))).worst
         tolerance = float(min(max(tolerance, _NOISE * np.nan_to_num(noise)), _CEILING))
         found = Check(found.differences, tolerance)
     _refuse(subject, found, other)
@@ -175,10 +191,11 @@ def _check(
 
 
 def _differences(
-    a: Mapping[str, NDArray[Any]], b: Mapping[str, NDArray[Any]], feeds: Feeds
+    a: Sequence[Outputs], b: Sequence[Outputs], parts: Sequence[Feeds]
 ) -> list[Difference]:
     comparison = Comparison()
-    comparison.add(a, b, samples_in(feeds))
+    for first, second, feeds in zip(a, b, parts, strict=True):
+        comparison.add(first, second, samples_in(feeds))
     return comparison.result()
 
 

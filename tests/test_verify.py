@@ -9,7 +9,7 @@ from laws.attacks import ATTACKS
 from zoo import model_of
 
 from edgec.errors import VerificationError
-from edgec.feeds import sample_feeds
+from edgec.feeds import sample_feeds, split
 from edgec.graph.channels import channel_groups
 from edgec.graph.cut import CutResult, remove_channels
 from edgec.model import load
@@ -62,3 +62,13 @@ def test_an_original_that_looks_beyond_its_table_is_not_asked() -> None:
     model = prepared(load(model_of(text), inputs={"x": (2, 3, 6)}))
     groups = channel_groups(model)
     assert check_other_sizes(remove_channels(groups, groups.groups[0].units[:2]), 0) is None
+
+
+def test_large_samples_are_run_one_by_one() -> None:
+    model = load(model_of("(float[N,3,9] x, float[N,2] z) => (y) { y = Relu(x) }"))
+    feeds = {"x": np.arange(108.0).reshape(4, 3, 9), "z": np.arange(8.0).reshape(4, 2)}
+    parts = split(model, feeds, largest=100)
+    assert [part["z"].tolist() for part in parts] == [[[0, 1]], [[2, 3]], [[4, 5]], [[6, 7]]]
+    assert len(split(model, feeds)) == 1
+    fixed = load(model_of("(float[4,3,9] x) => (y) { y = Relu(x) }"))
+    assert len(split(fixed, {"x": feeds["x"]}, largest=100)) == 1

@@ -19,7 +19,7 @@ from edgec.calibration.moments import Batches
 from edgec.feeds import check_sizes, fix_shapes_by_sample, input_types, sample_feeds
 from edgec.graph.cost import Totals, count
 from edgec.graph.facts import facts_of
-from edgec.model import copied, to_bytes
+from edgec.model import copied, spool_weights, to_bytes
 from edgec.model import load as load_model
 from edgec.model_inputs import input_shapes
 from edgec.preflight import check_floats, check_labels
@@ -75,6 +75,7 @@ def load(
     with job.phase("load"):
         shapes = {k: tuple(v) for k, v in inputs.items()} if inputs else None
         original = load_model(source, inputs=shapes)
+        spool_weights(original)
         origin = _source(source, original)
         scored_by = find_metric(metric)
         types = input_types(original)

@@ -9,9 +9,10 @@ from pathlib import Path
 import onnx_ir as ir
 
 from edgec.budget import human
+from edgec.calibration.memory import give_back
 from edgec.compare import Comparison, Difference
 from edgec.errors import UnsupportedError
-from edgec.feeds import samples_in
+from edgec.feeds import samples_in, split
 from edgec.model import MAX_EMBEDDED, forget_weights, release_pages
 from edgec.stages.job import Job
 from edgec.stages.loading import Loaded
@@ -65,6 +66,7 @@ def lower(
     """
     with job.phase("lower"):
         feeds = loaded.feeds(data=finished.seen)
+        parts = split(loaded.model, feeds)
         folder.mkdir(exist_ok=True)
         if finished.summary is not None:
             _refuse_numbers(job, finished.model)
@@ -72,7 +74,7 @@ def lower(
         check, moved = (
             (check_artifact(finished.before, result.runner, feeds), ())
             if finished.summary is None
-            else check_quantised(result.runner, finished.model, finished.before, feeds)
+            else check_quantised(result.runner, finished.model, finished.before, parts)
         )
         other = None
         if twin and finished.twin is not None:
@@ -83,9 +85,11 @@ def lower(
             if model is not None:
                 forget_weights(model)
         gc.collect()
+        give_back()
         original = _lower_original(job, loaded, scratch / "original")
         drift = Comparison()
-        drift.add(original.runner.run(feeds), result.runner.run(feeds), samples_in(feeds))
+        for part in parts:
+            drift.add(original.runner.run(part), result.runner.run(part), samples_in(part))
         job.say(
             f"{job.target.backend} · {human(original.bytes, 'size')} → "
             f"{human(result.bytes, 'size')} · loaded, run and compared"

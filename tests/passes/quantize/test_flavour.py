@@ -46,9 +46,10 @@ def dtypes(model: ir.Model, op_types: tuple[str, ...], slot: int) -> set[ir.Data
 @pytest.mark.parametrize("rules", [TENSORRT, CPU], ids=["tensorrt", "cpu"])
 @pytest.mark.parametrize("name", ["resnet18", "convnext", "unet"])
 def test_flavours_agree(name: str, rules: QuantizeRules) -> None:
-    """As close to the float network, and as close to each other as float16 inputs alone allow.
+    """As close to each other as float16 inputs alone allow, and to the float network as follows.
 
-    Where a number is rounded to integers, the least change may move it by a whole step.
+    Where a number is rounded to integers, the least change may move it by a whole step: that error
+    comes on top of the weak flavour's, and independent errors add in power.
     """
     original = FuseBatchNorm()(prepared(EXPORTS[name]()), Context())
     weak, _ = quantised(RaiseOpset(OPSET)(original, Context()), rules, feeds_of(original, 0))
@@ -63,8 +64,13 @@ def test_flavours_agree(name: str, rules: QuantizeRules) -> None:
     assert dtypes(made, ("Conv", "Gemm", "MatMul"), 0) == {ir.DataType.FLOAT16}
     assert context.records["halve"]["casts"] <= 2  # of the input and the output, if any
     found = together(made, feeds)
-    assert snr(real, found) > snr(real, wanted) - 0.5
+    assert snr(real, found) > both(snr(real, wanted), snr(wanted, moved)) - 0.5
     assert snr(wanted, found) > snr(wanted, moved) - 1
+
+
+def both(a: float, b: float) -> float:
+    """Signal to noise of two independent errors together, dB."""
+    return float(-10 * np.log10(10 ** (-a / 10) + 10 ** (-b / 10)))
 
 
 def together(model: ir.Model, feeds: list[dict[str, NDArray[Any]]]) -> NDArray[Any]:
