@@ -146,6 +146,10 @@ def _random(asked: Question) -> Numbers:
     return asked.rng.choice(len(asked.data), asked.count, replace=False)
 
 
+def _evenly(asked: Question) -> Numbers:
+    return np.arange(asked.count) * len(asked.data) // asked.count
+
+
 def _by_class(asked: Question) -> Numbers:
     labels = np.concatenate([np.asarray(part) for part in asked.data.labels()])
     _, classes = np.unique(labels.reshape(len(labels), -1), axis=0, return_inverse=True)
@@ -227,6 +231,7 @@ def divergence(original: Array, changed: Array) -> float:
 
 
 SELECTIONS: Mapping[str, Selection] = {
+    "even": Selection("spread evenly over all; the default", _evenly),
     "first": Selection("the first ones", _first),
     "random": Selection("any", _random),
     "class-stratified": Selection("as many of each class; needs labels", _by_class),

@@ -164,13 +164,13 @@ _SECTIONS = {
 @click.option(
     "--calib",
     metavar="WORD",
-    help="Samples that ranges come from: all, a selection, synthetic.  [default: all]",
+    help="Samples that ranges come from: a selection, all, synthetic.  [default: even]",
 )
 @click.option(
     "--calib-samples",
     type=int,
     metavar="N",
-    help="How many of them.  [default: 128 of a selection]",
+    help="How many of them.  [default: 128]",
 )
 @click.option("--rounding", metavar="WORD", help="How weights become integers.  [default: nearest]")
 @click.option("--equalise", is_flag=True, help="Give channels that share a grid like ranges first.")

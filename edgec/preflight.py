@@ -114,8 +114,8 @@ def check_quantisation(recipe: Recipe, target: Target, data: object) -> None:
     _check_scores(recipe, data)
     if recipe.calib == ALL and recipe.calib_samples is not None:
         raise UsageError(
-            f"--calib-samples {recipe.calib_samples}", "says how many, not which",
-            "say --calib first, or another selection",
+            f"--calib-samples {recipe.calib_samples}", "contradicts --calib all",
+            "leave one of them away",
         )  # fmt: skip
 
 

@@ -45,8 +45,9 @@ class Recipe:
         repair: `auto`, `none`, `bias`, `recalibrate` or `least-squares`.
         quantize: Numbers that the result computes with: `int8`, …; None: those of the original.
         observer: How the range of an activation is found (`edgec passes`).
-        calib: Which samples ranges are taken from: `all`, another selection, or `synthetic`.
-        calib_samples: How many of them; None: all.
+        calib: Which samples ranges are taken from: `even`, `all`, another selection, or
+            `synthetic`.
+        calib_samples: How many of them; None: 128 at most.
         rounding: How weights become integers: `nearest` or better.
         equalise: Whether channels that share a grid are given like ranges before.
         keep_float: Patterns of node names that are not quantised.
@@ -75,7 +76,7 @@ class Recipe:
     repair: str = "auto"
     quantize: str | None = None
     observer: str = "mse"
-    calib: str = "all"
+    calib: str = "even"
     calib_samples: int | None = None
     rounding: str = "nearest"
     equalise: bool = False

@@ -507,7 +507,11 @@ CASES: list[Case] = [
     (f"{INT8} --data good.npz --calib randon", 2, "--calib randon: is unknown did you mean"),
     (f"{INT8} --data good.npz --calib synthetic", 2, "--calib synthetic: is given with --data"),
     (f"{INT8} --calib synthetic", 2, "the network has no BatchNormalization to fit inputs to"),
-    (f"{INT8} --data good.npz --calib-samples 8", 2, "--calib-samples 8: says how many"),
+    (
+        f"{INT8} --data good.npz --calib all --calib-samples 8",
+        2,
+        "--calib-samples 8: contradicts --calib all",
+    ),
     (f"{INT8} --data good.npz --calib first --calib-samples 0", 2, "--calib-samples: is 0"),
     (f"{INT8} --data good.npz --calib first --calib-samples 4", 2, "needs 8 samples, and has seen"),
     (
