@@ -24,7 +24,6 @@ CUT_TOLERANCE = 1e-5
 ARTIFACT_TOLERANCE = 1e-4
 _NOISE = 4
 _CEILING = 1e-3
-_STEPS_CEILING = 5e-2  # a number that is rounded to 8 bits may fall a whole step, 1/255, away
 
 Feeds = Mapping[str, NDArray[Any]]
 Outputs = Mapping[str, NDArray[Any]]
@@ -177,7 +176,7 @@ def _check(
     A deep network can amplify rounding beyond the tolerance all by itself. Where the difference is
     larger, the network's own rounding is measured: the outputs of the graph as written against
     those with fused and re-ordered operators. Up to `_NOISE` times that is rounding; `_CEILING` is
-    the end of it, or `_STEPS_CEILING` where the network itself rounds to integers.
+    the end of it.
     """
     expected = _outputs(model, feeds)
     _refuse_unbounded(other, expected)
@@ -185,9 +184,7 @@ def _check(
     if not found.worst <= tolerance:
         fused = _outputs(model, feeds, optimise=True)
         noise = Check(tuple(_differences([expected], [fused], [feeds]))).worst
-        steps = any(node.op_type == "QuantizeLinear" for node in model.graph)
-        ceiling = _STEPS_CEILING if steps else _CEILING
-        tolerance = float(min(max(tolerance, _NOISE * np.nan_to_num(noise)), ceiling))
+        tolerance = float(min(max(tolerance, _NOISE * np.nan_to_num(noise)), _CEILING))
         found = Check(found.differences, tolerance)
     _refuse(subject, found, other)
     return found

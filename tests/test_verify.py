@@ -6,12 +6,13 @@ import numpy as np
 import pytest
 from laws import prepared
 from laws.attacks import ATTACKS
-from zoo import model_of
+from zoo import model_of, run
 
 from edgec.errors import VerificationError
 from edgec.feeds import sample_feeds, split
 from edgec.graph.channels import channel_groups
 from edgec.graph.cut import CutResult, remove_channels
+from edgec.graph.stored import unrounded
 from edgec.model import load
 from edgec.ops.tracing import LabelContext
 from edgec.verify import check_cut, check_other_sizes
@@ -72,3 +73,19 @@ def test_large_samples_are_run_one_by_one() -> None:
     assert len(split(model, feeds)) == 1
     fixed = load(model_of("(float[4,3,9] x) => (y) { y = Relu(x) }"))
     assert len(split(fixed, {"x": feeds["x"]}, largest=100)) == 1
+
+
+def test_without_its_rounding_a_network_keeps_weights_and_outputs() -> None:
+    model = model_of(
+        "(float[N,3] x) => (y) <float s = {0.5}, int8 z = {0}, int8[3,2] w = {1,-2,3,0,2,1}>"
+        "{ q = QuantizeLinear(x, s, z)  d = DequantizeLinear(q, s, z)"
+        "  v = DequantizeLinear(w, s, z)  m = MatMul(d, v)"
+        "  p = QuantizeLinear(m, s, z)  y = DequantizeLinear(p, s, z) }"
+    )
+    floats = unrounded(model)
+    assert floats is not None
+    x = np.asarray([[0.3, -0.1, 0.4]], np.float32)
+    ((found,), (rounded,)) = (run(one, {"x": x}) for one in (floats, model))
+    assert found.tolist() == [[0.5, 0.0]]  # 0.4, -0.1 on the grid of the output
+    assert rounded.tolist() == [[1.0, 0.0]]  # of 0.5, 0, 0.5: 0.75, -0.25
+    assert unrounded(model_of("(float[2] x) => (y) { y = Relu(x) }")) is None

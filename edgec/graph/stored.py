@@ -57,5 +57,29 @@ def reals_of(node: ir.Node) -> NDArray[Any] | None:
     return reals
 
 
+def unrounded(model: ir.Model) -> ir.Model | None:
+    """A copy whose activations are not rounded between its layers; None where none were.
+
+    Weights are what their integers stand for, and outputs of the graph keep their pairs.
+    """
+    copy = model.clone()
+    copy.meta.update(model.meta)
+    found = False
+    for node in list(copy.graph):
+        x = node.inputs[0] if node.op_type == "QuantizeLinear" and not node.domain else None
+        if x is None or x.const_value is not None:
+            continue
+        for reader, i in readers_of_output(node):
+            reader.replace_input_with(i, x)
+            found = True
+    return copy if found else None
+
+
+def readers_of_output(node: ir.Node) -> list[tuple[ir.Node, int]]:
+    """Who reads what comes back of what a QuantizeLinear rounds."""
+    pairs = [n for n, i in node.outputs[0].uses() if _is_of_pair(n) and i == 0]
+    return [use for pair in pairs for use in pair.outputs[0].uses()]
+
+
 def _is_of_pair(node: ir.Node) -> bool:
     return node.op_type in _PAIR and not node.domain

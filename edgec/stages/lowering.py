@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -13,12 +14,13 @@ from edgec.calibration.memory import give_back
 from edgec.compare import Comparison, Difference
 from edgec.errors import UnsupportedError
 from edgec.feeds import samples_in, split
+from edgec.graph.stored import unrounded
 from edgec.model import MAX_EMBEDDED, forget_weights, release_pages
 from edgec.stages.job import Job
 from edgec.stages.loading import Loaded
 from edgec.stages.quantizing import Finished
 from edgec.targets import Runnable, refuse
-from edgec.verify import Check, check_artifact, check_quantised
+from edgec.verify import Check, Feeds, check_artifact, check_quantised
 
 _EMBEDDED = 8 << 20  # bytes of weights in files that are loaded and thrown away
 
@@ -71,11 +73,7 @@ def lower(
         if finished.summary is not None:
             _refuse_numbers(job, finished.model)
         result = _lower_result(job, finished.model, folder)
-        check, moved = (
-            (check_artifact(finished.before, result.runner, feeds), ())
-            if finished.summary is None
-            else check_quantised(result.runner, finished.model, finished.before, parts)
-        )
+        check, moved = _check(finished, result.runner, feeds, parts)
         other = None
         if twin and finished.twin is not None:
             (scratch / "twin").mkdir()
@@ -109,6 +107,19 @@ def _refuse_numbers(job: Job, model: ir.Model) -> None:
             f"makes what {job.target.backend} has no kernels for: {kernels}",
             "take another --quantize, or another --target",
         )
+
+
+def _check(
+    finished: Finished, runner: Runnable, feeds: Feeds, parts: Sequence[Feeds]
+) -> tuple[Check, tuple[Difference, ...]]:
+    """The result's artifact against the network it was made from; what quantisation changed."""
+    if finished.summary is not None:
+        return check_quantised(runner, finished.model, finished.before, parts)
+    floats = unrounded(finished.before)
+    if floats is None:
+        return check_artifact(finished.before, runner, feeds), ()
+    # it rounds by itself, so the same holds for it as for what edgec quantises
+    return check_quantised(runner, finished.before, floats, parts)[0], ()
 
 
 def _lower_result(
